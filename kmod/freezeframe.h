@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note OR MIT */
+/*
+ * The protocol of /dev/freezeframe.
+ *
+ * /dev/freezeframe (mode 0600) takes snapshots of running processes: every
+ * byte of their private memory and the registers of every thread as they were
+ * at one instant, while the processes go on.
+ *
+ *   1. open("/dev/freezeframe", O_RDWR | O_CLOEXEC); CAP_SYS_ADMIN is needed.
+ *   2. FF_IOC_GET_INFO: compare abi_version with FF_ABI_VERSION, and read the
+ *      feature bits. Never guess from a kernel's or module's version.
+ *   3. FF_IOC_TAKE: freezes the targets, arms their memory, thaws them, and
+ *      returns a snapshot fd. All of the stop happens inside this one call; no
+ *      userspace code runs in it. On return nothing is frozen, whatever the
+ *      result.
+ *   4. pread(2), read(2), lseek(2), splice(2) and sendfile(2) on the snapshot
+ *      fd yield the image described below. The image does not change while
+ *      the fd is open.
+ *   5. close(2) of the last descriptor releases every page that is held.
+ *
+ * The snapshot's life is the life of the snapshot fd; the device may be closed
+ * before. The module cannot be unloaded while either is open.
+ *
+ * Death at any point is safe. A caller that is killed inside FF_IOC_TAKE makes
+ * the call unwind: the targets are thawed and the references dropped. Should
+ * the caller hang instead, each parked thread leaves by itself when the
+ * deadline passes, and the snapshot fails with ETIMEDOUT.
+ *
+ * Errors: every call returns -1 and errno on failure. FF_IOC_TAKE in addition
+ * fills `failure` (reason, target, thread, phase), which is what a message to
+ * a person should be made of. All reserved fields must be 0, unknown flags are
+ * refused with EINVAL.
+ *
+ * Conventions: sizes are in bytes unless the name says pages; times are in
+ * nanoseconds of CLOCK_MONOTONIC; all integers are in the host's byte order.
+ */
+#ifndef FREEZEFRAME_H
+#define FREEZEFRAME_H
+
+#ifdef __KERNEL__
+#include <linux/types.h>
+#include <linux/ioctl.h>
+#else
+#include <linux/types.h>
+#include <sys/ioctl.h>
+#endif
+
+#define FF_ABI_VERSION 1u
+#define FF_DEVICE_PATH "/dev/freezeframe"
+
+/* The most targets that one FF_IOC_TAKE accepts. */
+#define FF_MAX_TARGETS 1024u
+/* Bounds of ff_take.deadline_ms: the longest that a target may stand still. */
+#define FF_DEADLINE_MIN_MS 1u
+#define FF_DEADLINE_MAX_MS 60000u
+#define FF_DEADLINE_DEFAULT_MS 5000u
+
+/* ---- phases ------------------------------------------------------------ */
+
+/* The timed steps of a snapshot, in the order in which they begin. */
+enum ff_phase {
+	FF_PHASE_PREPARE = 0,	   /* resolve, count, allocate, pre-fault; nobody stands still */
+	FF_PHASE_FREEZE_FS = 1,	   /* reserved: freeze filesystems */
+	FF_PHASE_FREEZE_TASKS = 2, /* every target thread parked, or asleep in the kernel; the window begins */
+	FF_PHASE_ARM = 3,	   /* make the memory copy-on-write, copy registers */
+	FF_PHASE_THAW_TASKS = 4,   /* let the threads go; the window ends */
+	FF_PHASE_SWITCH_FS = 5,	   /* reserved: slide the dm-snapshots under */
+	FF_PHASE_THAW_FS = 6,	   /* reserved: thaw filesystems */
+	FF_PHASE_FINALIZE = 7,	   /* resolve paths, lay out the image; nobody stands still */
+	FF_PHASE_DRAIN = 8,	   /* the snapshot fd is open (tracepoint only) */
+	FF_PHASE_DONE = 9,	   /* release every reference (tracepoint only) */
+};
+#define FF_PHASE_COUNT 10u
+
+/* ---- FF_IOC_GET_INFO --------------------------------------------------- */
+
+#define FF_FEATURE_ARM_EAGER (1ull << 0)   /* page tables are walked in the stop */
+#define FF_FEATURE_FREEZE_SOFT (1ull << 1) /* sleepers in the kernel are left asleep */
+#define FF_FEATURE_SHARED_COPY (1ull << 2) /* shared anonymous memory is copied in the stop */
+#define FF_FEATURE_TEST (1ull << 63)	   /* built with fault injection; never in production */
+
+struct ff_info {
+	__u32 abi_version;	 /* out: FF_ABI_VERSION of the module */
+	__u32 phase_count;	 /* out: FF_PHASE_COUNT of the module */
+	__u64 features;		 /* out: FF_FEATURE_* */
+	__u32 max_targets;	 /* out: FF_MAX_TARGETS of the module */
+	__u32 open_snapshots;	 /* out: snapshot fds open now */
+	__u8 module_version[32]; /* out: NUL-terminated */
+};
+
+/* ---- FF_IOC_TAKE ------------------------------------------------------- */
+
+enum ff_target_kind {
+	FF_TARGET_PID = 0,   /* id is a process id in the caller's pid namespace */
+	FF_TARGET_PIDFD = 1, /* id is a pidfd of the caller */
+};
+
+struct ff_target {
+	__u32 kind; /* in: enum ff_target_kind */
+	__s32 id;   /* in */
+};
+
+/* Why a FF_IOC_TAKE failed; the errno that comes with it is in brackets. */
+enum ff_reason {
+	FF_REASON_NONE = 0,
+	FF_REASON_BAD_ARGUMENT = 1,	 /* size, flag, reserved field, deadline, kind [EINVAL] */
+	FF_REASON_NO_TARGETS = 2,	 /* target_count is 0 [EINVAL] */
+	FF_REASON_TOO_MANY_TARGETS = 3,	 /* more than FF_MAX_TARGETS [E2BIG] */
+	FF_REASON_BAD_POINTER = 4,	 /* targets cannot be read [EFAULT] */
+	FF_REASON_NO_SUCH_PROCESS = 5,	 /* [ESRCH] */
+	FF_REASON_BAD_PIDFD = 6,	 /* not a pidfd [EBADF] */
+	FF_REASON_KERNEL_THREAD = 7,	 /* has no memory of its own [EINVAL] */
+	FF_REASON_SELF = 8,		 /* the caller, or it shares memory with the caller [EDEADLK] */
+	FF_REASON_DUPLICATE = 9,	 /* named twice [EEXIST] */
+	FF_REASON_EXITING = 10,		 /* exits or is a zombie [ESRCH] */
+	FF_REASON_FOREIGN_NOTIFIER = 11, /* KVM, RDMA ODP or HMM maps the memory too [EOPNOTSUPP] */
+	FF_REASON_HUGETLB = 12,		 /* has hugetlb mappings; detail is the address [EOPNOTSUPP] */
+	FF_REASON_NO_MEMORY = 13,	 /* [ENOMEM] */
+	FF_REASON_FREEZE_TIMEOUT = 14,	 /* thread is still running at the deadline [ETIMEDOUT] */
+	FF_REASON_DEADLINE = 15,	 /* the stop outlived the deadline [ETIMEDOUT] */
+	FF_REASON_EXEC = 16,		 /* the target kept changing its memory by execve [EAGAIN] */
+	FF_REASON_INTERRUPTED = 17,	 /* the caller was killed [EINTR] */
+	FF_REASON_SWAP_IN = 18,		 /* a swapped page cannot be read; detail is the address [EIO] */
+	FF_REASON_INJECTED = 19,	 /* fault injection of a test build [EIO] */
+	FF_REASON_PERMISSION = 20,	 /* no CAP_SYS_ADMIN [EPERM] */
+	FF_REASON_NO_FD = 21,		 /* no free descriptor [EMFILE] */
+};
+
+struct ff_failure {
+	__u32 reason;	/* enum ff_reason */
+	__u32 phase;	/* enum ff_phase in which it failed */
+	__s32 target;	/* index into targets, or -1 */
+	__s32 pid;	/* thread in the caller's pid namespace, or 0 */
+	__u64 detail;	/* as the reason says, or 0 */
+};
+
+/* Both 0: the phase did not run. */
+struct ff_stamp {
+	__u64 begin_ns;
+	__u64 end_ns;
+};
+
+struct ff_counts {
+	__u64 pages_armed;	/* 4 KiB pages of which the image holds the original by reference */
+	__u64 pages_copied;	/* 4 KiB pages copied inside the stop (pinned, shared) */
+	__u64 pages_swapped_in; /* pages that had to be brought in inside the stop */
+	__u64 pages_prefaulted; /* pages that `prepare` brought in */
+	__u64 pages_unreadable; /* hardware-poisoned: in the image as FF_RUN_UNREADABLE */
+	__u64 huge_armed;	/* how many 2 MiB mappings are within pages_armed */
+	__u32 processes;
+	__u32 threads_parked;	/* stopped at the edge to user mode */
+	__u32 threads_asleep;	/* asleep in the kernel with the parking work queued */
+	__u32 threads_kernel;	/* io_uring workers and the like, which never run user code */
+	__u32 threads_woken;	/* slept in the kernel, but ran there during `arm` */
+	__u32 rescans;		/* passes needed until no thread was new */
+};
+
+struct ff_take {
+	__u32 size;	    /* in: sizeof(struct ff_take) */
+	__u32 flags;	    /* in: 0 */
+	__u64 targets;	    /* in: address of struct ff_target[target_count] */
+	__u32 target_count; /* in: 1 to FF_MAX_TARGETS */
+	__u32 deadline_ms;  /* in: 0 for the default */
+	__s32 fd;	    /* out: the snapshot fd (O_CLOEXEC), or -1 */
+	__u32 reserved;	    /* in: 0 */
+	__u64 id;	    /* out: counts up from 1 since the module was loaded */
+	__u64 image_bytes;  /* out: size of what the fd yields */
+	__u64 window_ns;    /* out: freeze_tasks.begin to thaw_tasks.end */
+	struct ff_failure failure;
+	struct ff_counts counts;
+	struct ff_stamp phases[FF_PHASE_COUNT]; /* out, also on failure */
+};
+
+#define FF_IOC_MAGIC 0xFA
+#define FF_IOC_GET_INFO _IOR(FF_IOC_MAGIC, 0x00, struct ff_info)
+#define FF_IOC_TAKE _IOWR(FF_IOC_MAGIC, 0x01, struct ff_take)
+
+/* ---- the image: what the snapshot fd yields ---------------------------- */
+/*
+ * offset 0              struct ff_image_header
+ * table.offset          tables of fixed-size records, each described by a
+ *                       struct ff_table; new fields are added at a record's
+ *                       end, so walk by stride, never by sizeof
+ * blobs.offset          bytes that records point to by offset and length
+ * data_offset           data_pages pages of 4096 bytes
+ *
+ * A run is a stretch of virtual addresses; run.page is the index of its first
+ * data page. Addresses in a VMA that no run covers were never touched: they
+ * read as zeros (anonymous memory) or as the file (file mappings).
+ */
+
+#define FF_IMAGE_MAGIC 0x31474D4945465246ull /* "FRFEIMG1", little-endian */
+#define FF_IMAGE_VERSION 1u
+
+struct ff_table {
+	__u64 offset; /* from the start of the image */
+	__u32 count;
+	__u32 stride; /* of one record */
+};
+
+struct ff_image_header {
+	__u64 magic;
+	__u32 version;
+	__u32 page_size;
+	__u64 snapshot_id;
+	__u64 instant_ns;	   /* CLOCK_MONOTONIC: all targets were still */
+	__u64 instant_realtime_ns; /* CLOCK_REALTIME of the same */
+	__u64 data_offset;
+	__u64 data_pages;
+	struct ff_table processes; /* struct ff_image_process */
+	struct ff_table threads;   /* struct ff_image_thread */
+	struct ff_table vmas;	   /* struct ff_image_vma */
+	struct ff_table runs;	   /* struct ff_image_run */
+	struct ff_table blobs;	   /* stride 1 */
+};
+
+/* A slice of the blobs; length 0: none. */
+struct ff_blob {
+	__u32 offset; /* from blobs.offset */
+	__u32 length;
+};
+
+struct ff_image_process {
+	__s32 pid;	/* thread group id in the caller's pid namespace */
+	__s32 ppid;
+	__u32 uid;	/* real, in the caller's user namespace */
+	__u32 gid;
+	__u32 first_thread;
+	__u32 thread_count;
+	__u32 first_vma; /* processes that share an address space share these */
+	__u32 vma_count;
+	__u8 comm[16];
+	struct ff_blob exe;  /* path, not NUL-terminated */
+	struct ff_blob auxv; /* Elf64_auxv_t[] */
+	struct ff_blob args; /* reserved, length 0 */
+	__u64 start_code;
+	__u64 end_code;
+	__u64 start_data;
+	__u64 end_data;
+	__u64 start_brk;
+	__u64 brk;
+	__u64 start_stack;
+	__u64 arg_start;
+	__u64 arg_end;
+	__u64 env_start;
+	__u64 env_end;
+	__u64 start_time_ns; /* of the process, CLOCK_BOOTTIME */
+};
+
+enum ff_thread_state {
+	FF_THREAD_PARKED = 1, /* stopped on its way to user mode */
+	FF_THREAD_ASLEEP = 2, /* in a system call or fault; registers as it entered */
+	FF_THREAD_KERNEL = 3, /* runs no user code; no registers */
+};
+
+struct ff_image_thread {
+	__s32 pid;     /* in the caller's pid namespace */
+	__u32 state;   /* enum ff_thread_state */
+	__u8 comm[16];
+	/*
+	 * Register sets: each is { __u32 type (NT_PRSTATUS: user_regs_struct,
+	 * NT_PRFPREG: user_fpregs_struct, NT_X86_XSTATE), __u32 length,
+	 * __u8 data[length] padded to 8 }.
+	 */
+	struct ff_blob regs;
+	__u64 fs_base;
+	__u64 gs_base;
+	__u64 sigpending; /* of the thread */
+	__u64 sigblocked;
+};
+
+#define FF_VMA_READ (1u << 0)
+#define FF_VMA_WRITE (1u << 1)
+#define FF_VMA_EXEC (1u << 2)
+#define FF_VMA_SHARED (1u << 3)	  /* MAP_SHARED */
+#define FF_VMA_SHMEM (1u << 4)	  /* tmpfs, memfd, MAP_SHARED | MAP_ANONYMOUS: no file on a disk behind it */
+#define FF_VMA_GROWSDOWN (1u << 5)
+#define FF_VMA_DEVICE (1u << 6)	  /* device memory: not in the image */
+#define FF_VMA_SPECIAL (1u << 7)  /* vdso, vvar: the kernel's own */
+#define FF_VMA_DONTDUMP (1u << 8) /* madvise(MADV_DONTDUMP); in the image all the same */
+#define FF_VMA_PARTIAL (1u << 9)  /* it belongs to the instant but is not in the image: say so */
+
+struct ff_image_vma {
+	__u64 start;
+	__u64 end;
+	__u64 file_offset; /* in bytes */
+	__u64 inode;
+	__u32 dev_major;
+	__u32 dev_minor;
+	__u32 flags; /* FF_VMA_* */
+	__u32 first_run;
+	__u32 run_count;
+	struct ff_blob path; /* of the mapped file, or a name such as [vdso] */
+	__u32 reserved;
+};
+
+#define FF_RUN_UNREADABLE (1u << 0) /* no data pages: the memory was poisoned */
+#define FF_RUN_COPIED (1u << 1)	    /* copied inside the stop, not held by reference */
+
+struct ff_image_run {
+	__u64 vaddr;
+	__u64 page;  /* index of the first data page */
+	__u32 pages;
+	__u32 flags; /* FF_RUN_* */
+};
+
+/* ---- tracepoints ------------------------------------------------------- */
+/*
+ * Category `freezeframe`; every argument is a scalar, so that a raw tracepoint
+ * program needs no type information of the module. Arguments in order:
+ *
+ *   freezeframe_phase       u64 snapshot, u32 phase, u32 edge, u64 ns, s64 error
+ *   freezeframe_task_still  u64 snapshot, u32 pid, u32 tgid, u32 state,
+ *                           u64 asked_ns, u64 still_ns
+ *   freezeframe_mm_armed    u64 snapshot, u32 tgid, u64 pages, u64 copied,
+ *                           u64 duration_ns
+ *
+ * pids are those of the initial pid namespace. edge is enum ff_edge, error a
+ * negative errno at the end of a phase that failed, else 0. The events of a
+ * stop are emitted after it (`ns` tells when it was), so that they do not
+ * lengthen the window, except for `prepare`.
+ */
+enum ff_edge {
+	FF_EDGE_BEGIN = 0,
+	FF_EDGE_END = 1,
+};
+
+#endif /* FREEZEFRAME_H */

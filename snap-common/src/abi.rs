@@ -1,0 +1,406 @@
+//! The mirror of `kmod/freezeframe.h`, which documents the protocol. `tests/header.rs` compares the two field by field.
+
+/// Where the module's device lies.
+pub const DEVICE_PATH: &str = "/dev/freezeframe";
+/// The version of the protocol that this mirror speaks.
+pub const ABI_VERSION: u32 = 1;
+/// Bounds of `ff_take`.`deadline_ms`: the longest that a target may stand still.
+pub const MAX_TARGETS: u32 = 1024;
+/// The shortest deadline.
+pub const DEADLINE_MIN_MS: u32 = 1;
+/// The longest that a target may stand still.
+pub const DEADLINE_MAX_MS: u32 = 60_000;
+/// ---- phases ------------------------------------------------------------.
+pub const DEADLINE_DEFAULT_MS: u32 = 5000;
+/// ---- `FF_IOC_GET_INFO` ---------------------------------------------------.
+pub const PHASE_COUNT: u32 = 10;
+/// Page tables are walked in the stop.
+pub const FEATURE_ARM_EAGER: u64 = 1 << 0;
+/// Sleepers in the kernel are left asleep.
+pub const FEATURE_FREEZE_SOFT: u64 = 1 << 1;
+/// Shared anonymous memory is copied in the stop.
+pub const FEATURE_SHARED_COPY: u64 = 1 << 2;
+/// Built with fault injection; never in production.
+pub const FEATURE_TEST: u64 = 1 << 63;
+/// "FRFEIMG1", little-endian.
+pub const IMAGE_MAGIC: u64 = 0x3147_4D49_4546_5246;
+/// The version of the image's layout.
+pub const IMAGE_VERSION: u32 = 1;
+/// `VMA_READ`.
+pub const VMA_READ: u32 = 1 << 0;
+/// `VMA_WRITE`.
+pub const VMA_WRITE: u32 = 1 << 1;
+/// `VMA_EXEC`.
+pub const VMA_EXEC: u32 = 1 << 2;
+/// `MAP_SHARED`.
+pub const VMA_SHARED: u32 = 1 << 3;
+/// Tmpfs, memfd, `MAP_SHARED` | `MAP_ANONYMOUS`: no file on a disk behind it.
+pub const VMA_SHMEM: u32 = 1 << 4;
+/// `VMA_GROWSDOWN`.
+pub const VMA_GROWSDOWN: u32 = 1 << 5;
+/// Device memory: not in the image.
+pub const VMA_DEVICE: u32 = 1 << 6;
+/// Vdso, vvar: the kernel's own.
+pub const VMA_SPECIAL: u32 = 1 << 7;
+/// Madvise(`MADV_DONTDUMP`); in the image all the same.
+pub const VMA_DONTDUMP: u32 = 1 << 8;
+/// It belongs to the instant but is not in the image: say so.
+pub const VMA_PARTIAL: u32 = 1 << 9;
+/// No data pages: the memory was poisoned.
+pub const RUN_UNREADABLE: u32 = 1 << 0;
+/// Copied inside the stop, not held by reference.
+pub const RUN_COPIED: u32 = 1 << 1;
+/// Id is a process id in the caller's pid namespace.
+pub const TARGET_PID: u32 = 0;
+/// Id is a pidfd of the caller.
+pub const TARGET_PIDFD: u32 = 1;
+/// `enum ff_reason`: none.
+pub const REASON_NONE: u32 = 0;
+/// Size, flag, reserved field, deadline, kind (EINVAL).
+pub const REASON_BAD_ARGUMENT: u32 = 1;
+/// `target_count` is 0 (EINVAL).
+pub const REASON_NO_TARGETS: u32 = 2;
+/// More than `FF_MAX_TARGETS` (E2BIG).
+pub const REASON_TOO_MANY_TARGETS: u32 = 3;
+/// Targets cannot be read (EFAULT).
+pub const REASON_BAD_POINTER: u32 = 4;
+/// (ESRCH).
+pub const REASON_NO_SUCH_PROCESS: u32 = 5;
+/// Not a pidfd (EBADF).
+pub const REASON_BAD_PIDFD: u32 = 6;
+/// Has no memory of its own (EINVAL).
+pub const REASON_KERNEL_THREAD: u32 = 7;
+/// The caller, or it shares memory with the caller (EDEADLK).
+pub const REASON_SELF: u32 = 8;
+/// Named twice (EEXIST).
+pub const REASON_DUPLICATE: u32 = 9;
+/// Exits or is a zombie (ESRCH).
+pub const REASON_EXITING: u32 = 10;
+/// KVM, RDMA ODP or HMM maps the memory too (EOPNOTSUPP).
+pub const REASON_FOREIGN_NOTIFIER: u32 = 11;
+/// Has hugetlb mappings; detail is the address (EOPNOTSUPP).
+pub const REASON_HUGETLB: u32 = 12;
+/// (ENOMEM).
+pub const REASON_NO_MEMORY: u32 = 13;
+/// Thread is still running at the deadline (ETIMEDOUT).
+pub const REASON_FREEZE_TIMEOUT: u32 = 14;
+/// The stop outlived the deadline (ETIMEDOUT).
+pub const REASON_DEADLINE: u32 = 15;
+/// The target kept changing its memory by execve (EAGAIN).
+pub const REASON_EXEC: u32 = 16;
+/// The caller was killed (EINTR).
+pub const REASON_INTERRUPTED: u32 = 17;
+/// A swapped page cannot be read; detail is the address (EIO).
+pub const REASON_SWAP_IN: u32 = 18;
+/// Fault injection of a test build (EIO).
+pub const REASON_INJECTED: u32 = 19;
+/// No `CAP_SYS_ADMIN` (EPERM).
+pub const REASON_PERMISSION: u32 = 20;
+/// No free descriptor (EMFILE).
+pub const REASON_NO_FD: u32 = 21;
+/// Stopped on its way to user mode.
+pub const THREAD_PARKED: u32 = 1;
+/// In a system call or fault; registers as it entered.
+pub const THREAD_ASLEEP: u32 = 2;
+/// Runs no user code; no registers.
+pub const THREAD_KERNEL: u32 = 3;
+/// `enum ff_edge`: begin.
+pub const EDGE_BEGIN: u32 = 0;
+/// `enum ff_edge`: end.
+pub const EDGE_END: u32 = 1;
+
+/// `struct ff_info`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Info {
+    /// Out: `FF_ABI_VERSION` of the module.
+    pub abi_version: u32,
+    /// Out: `FF_PHASE_COUNT` of the module.
+    pub phase_count: u32,
+    /// Out: `FF_FEATURE_*`.
+    pub features: u64,
+    /// Out: `FF_MAX_TARGETS` of the module.
+    pub max_targets: u32,
+    /// Out: snapshot fds open now.
+    pub open_snapshots: u32,
+    /// Out: NUL-terminated.
+    pub module_version: [u8; 32],
+}
+
+/// `struct ff_target`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Target {
+    /// In: enum `ff_target_kind`.
+    pub kind: u32,
+    /// In.
+    pub id: i32,
+}
+
+/// `struct ff_failure`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Failure {
+    /// Enum `ff_reason`.
+    pub reason: u32,
+    /// Enum `ff_phase` in which it failed.
+    pub phase: u32,
+    /// Index into targets, or -1.
+    pub target: i32,
+    /// Thread in the caller's pid namespace, or 0.
+    pub pid: i32,
+    /// As the reason says, or 0.
+    pub detail: u64,
+}
+
+/// `struct ff_stamp`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Stamp {
+    /// Begin ns.
+    pub begin_ns: u64,
+    /// End ns.
+    pub end_ns: u64,
+}
+
+/// `struct ff_counts`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Counts {
+    /// 4 KiB pages of which the image holds the original by reference.
+    pub pages_armed: u64,
+    /// 4 KiB pages copied inside the stop (pinned, shared).
+    pub pages_copied: u64,
+    /// Pages that had to be brought in inside the stop.
+    pub pages_swapped_in: u64,
+    /// Pages that `prepare` brought in.
+    pub pages_prefaulted: u64,
+    /// Hardware-poisoned: in the image as `FF_RUN_UNREADABLE`.
+    pub pages_unreadable: u64,
+    /// How many 2 MiB mappings are within `pages_armed`.
+    pub huge_armed: u64,
+    /// Processes.
+    pub processes: u32,
+    /// Stopped at the edge to user mode.
+    pub threads_parked: u32,
+    /// Asleep in the kernel with the parking work queued.
+    pub threads_asleep: u32,
+    /// `io_uring` workers and the like, which never run user code.
+    pub threads_kernel: u32,
+    /// Slept in the kernel, but ran there during `arm`.
+    pub threads_woken: u32,
+    /// Passes needed until no thread was new.
+    pub rescans: u32,
+}
+
+/// `struct ff_take`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Take {
+    /// In: sizeof(struct `ff_take`).
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: address of struct `ff_target`\[`target_count`\].
+    pub targets: u64,
+    /// In: 1 to `FF_MAX_TARGETS`.
+    pub target_count: u32,
+    /// In: 0 for the default.
+    pub deadline_ms: u32,
+    /// Out: the snapshot fd (`O_CLOEXEC`), or -1.
+    pub fd: i32,
+    /// In: 0.
+    pub reserved: u32,
+    /// Out: counts up from 1 since the module was loaded.
+    pub id: u64,
+    /// Out: size of what the fd yields.
+    pub image_bytes: u64,
+    /// Out: `freeze_tasks`.begin to `thaw_tasks`.end.
+    pub window_ns: u64,
+    /// Failure.
+    pub failure: Failure,
+    /// Counts.
+    pub counts: Counts,
+    /// Out, also on failure.
+    pub phases: [Stamp; PHASE_COUNT as usize],
+}
+
+/// `struct ff_table`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Table {
+    /// From the start of the image.
+    pub offset: u64,
+    /// Count.
+    pub count: u32,
+    /// Of one record.
+    pub stride: u32,
+}
+
+/// `struct ff_image_header`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ImageHeader {
+    /// Magic.
+    pub magic: u64,
+    /// Version.
+    pub version: u32,
+    /// Page size.
+    pub page_size: u32,
+    /// Snapshot id.
+    pub snapshot_id: u64,
+    /// `CLOCK_MONOTONIC`: all targets were still.
+    pub instant_ns: u64,
+    /// `CLOCK_REALTIME` of the same.
+    pub instant_realtime_ns: u64,
+    /// Data offset.
+    pub data_offset: u64,
+    /// Data pages.
+    pub data_pages: u64,
+    /// Struct `ff_image_process`.
+    pub processes: Table,
+    /// Struct `ff_image_thread`.
+    pub threads: Table,
+    /// Struct `ff_image_vma`.
+    pub vmas: Table,
+    /// Struct `ff_image_run`.
+    pub runs: Table,
+    /// Stride 1.
+    pub blobs: Table,
+}
+
+/// `struct ff_blob`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Blob {
+    /// From blobs.offset.
+    pub offset: u32,
+    /// Length.
+    pub length: u32,
+}
+
+/// `struct ff_image_process`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ImageProcess {
+    /// Thread group id in the caller's pid namespace.
+    pub pid: i32,
+    /// Ppid.
+    pub ppid: i32,
+    /// Real, in the caller's user namespace.
+    pub uid: u32,
+    /// Gid.
+    pub gid: u32,
+    /// First thread.
+    pub first_thread: u32,
+    /// Thread count.
+    pub thread_count: u32,
+    /// Processes that share an address space share these.
+    pub first_vma: u32,
+    /// Vma count.
+    pub vma_count: u32,
+    /// Comm.
+    pub comm: [u8; 16],
+    /// Path, not NUL-terminated.
+    pub exe: Blob,
+    /// `Elf64_auxv_t`\[\].
+    pub auxv: Blob,
+    /// Reserved, length 0.
+    pub args: Blob,
+    /// Start code.
+    pub start_code: u64,
+    /// End code.
+    pub end_code: u64,
+    /// Start data.
+    pub start_data: u64,
+    /// End data.
+    pub end_data: u64,
+    /// Start brk.
+    pub start_brk: u64,
+    /// Brk.
+    pub brk: u64,
+    /// Start stack.
+    pub start_stack: u64,
+    /// Arg start.
+    pub arg_start: u64,
+    /// Arg end.
+    pub arg_end: u64,
+    /// Env start.
+    pub env_start: u64,
+    /// Env end.
+    pub env_end: u64,
+    /// Of the process, `CLOCK_BOOTTIME`.
+    pub start_time_ns: u64,
+}
+
+/// `struct ff_image_thread`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ImageThread {
+    /// In the caller's pid namespace.
+    pub pid: i32,
+    /// Enum `ff_thread_state`.
+    pub state: u32,
+    /// Comm.
+    pub comm: [u8; 16],
+    /// Register sets: each is { `__u32` type (`NT_PRSTATUS`: `user_regs_struct`, `NT_PRFPREG`: `user_fpregs_struct`, `NT_X86_XSTATE`), `__u32` length, `__u8` data\[length\] padded to 8 }.
+    pub regs: Blob,
+    /// Fs base.
+    pub fs_base: u64,
+    /// Gs base.
+    pub gs_base: u64,
+    /// Of the thread.
+    pub sigpending: u64,
+    /// Sigblocked.
+    pub sigblocked: u64,
+}
+
+/// `struct ff_image_vma`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ImageVma {
+    /// Start.
+    pub start: u64,
+    /// End.
+    pub end: u64,
+    /// In bytes.
+    pub file_offset: u64,
+    /// Inode.
+    pub inode: u64,
+    /// Dev major.
+    pub dev_major: u32,
+    /// Dev minor.
+    pub dev_minor: u32,
+    /// `FF_VMA_*`.
+    pub flags: u32,
+    /// First run.
+    pub first_run: u32,
+    /// Run count.
+    pub run_count: u32,
+    /// Of the mapped file, or a name such as \[vdso\].
+    pub path: Blob,
+    /// Reserved.
+    pub reserved: u32,
+}
+
+/// `struct ff_image_run`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ImageRun {
+    /// Vaddr.
+    pub vaddr: u64,
+    /// Index of the first data page.
+    pub page: u64,
+    /// Pages.
+    pub pages: u32,
+    /// `FF_RUN_*`.
+    pub flags: u32,
+}
+
+const fn ioc(direction: u32, number: u32, size: usize) -> u64 {
+    ((direction << 30) | ((size as u32) << 16) | (0xFA << 8) | number) as u64
+}
+/// `FF_IOC_GET_INFO`.
+pub const IOC_GET_INFO: u64 = ioc(2, 0, size_of::<Info>());
+/// `FF_IOC_TAKE`.
+pub const IOC_TAKE: u64 = ioc(3, 1, size_of::<Take>());
