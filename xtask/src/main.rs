@@ -12,6 +12,7 @@ mod image;
 mod job;
 mod kernel;
 mod lint;
+mod module;
 mod paths;
 mod qemu;
 mod run;

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * EAGER arming. What fork() does to the parent's page tables, without a child: per private page take a
+ * reference, clear PageAnonExclusive, write-protect. The next write faults into do_wp_page(), finds a page
+ * that somebody else holds, and copies: the original stays ours.
+ */
+#include "arm.h"
+
+#include <linux/highmem.h>
+#include <linux/mm.h>
+#include <linux/pgtable.h>
+#include <linux/smp.h>
+#include <linux/swapops.h>
+#include <asm/tlbflush.h>
+
+#include "compat.h"
+#include "shared.h"
+#include "test.h"
+
+struct ff_walk {
+	struct ff_snapshot *snap;
+	struct ff_space *space;
+	struct vm_area_struct *vma;
+	struct ff_walk_totals *totals; /* set: count and bring in; NULL: arm */
+};
+
+static int ff_out_of_memory(struct ff_walk *walk)
+{
+	return ff_fail(walk->snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
+}
+
+/* A private page at @pte, or NULL: the zero page, a file's page, a device's. */
+static struct page *ff_private_page(pte_t pte)
+{
+	struct page *page;
+
+	if (pte_special(pte) || pte_devmap(pte) || !pfn_valid(pte_pfn(pte)))
+		return NULL;
+	page = pfn_to_page(pte_pfn(pte));
+	return PageAnon(page) ? page : NULL;
+}
+
+/*
+ * Brings a page in that is swapped or under migration. The caller's mmap_lock serves, and no lock is dropped on
+ * the way (locked is NULL). 1: unreadable for good (poisoned).
+ */
+static int ff_bring_in(struct ff_walk *walk, unsigned long addr)
+{
+	struct ff_counts *counts = &walk->snap->take->counts;
+	struct page *page;
+	long got = ff_get_user_page(walk->space->mm, addr, &page);
+
+	if (got == 1) {
+		put_page(page);
+		if (walk->totals)
+			counts->pages_prefaulted++;
+		else
+			counts->pages_swapped_in++;
+		return 0;
+	}
+	if (got == -EHWPOISON)
+		return 1;
+	if (got == -ENOMEM)
+		return ff_out_of_memory(walk);
+	if (fatal_signal_pending(current))
+		return ff_fail(walk->snap, -EINTR, FF_REASON_INTERRUPTED, -1, addr);
+	return ff_fail(walk->snap, -EIO, FF_REASON_SWAP_IN, -1, addr);
+}
+
+/* Copies a page that a device may write to at any time (DMA-pinned): it cannot be made copy-on-write. */
+static bool ff_copy_pinned(struct ff_walk *walk, unsigned long addr, struct page *page)
+{
+	struct page *copy = ff_pages_take_spare(&walk->snap->pages);
+
+	if (!copy)
+		return false;
+	copy_highpage(copy, page);
+	ff_pages_push(&walk->snap->pages, addr, copy, FF_RUN_COPIED);
+	walk->snap->take->counts.pages_copied++;
+	walk->space->copied_pages++;
+	return true;
+}
+
+static void ff_hold(struct ff_walk *walk, unsigned long addr, struct page *page)
+{
+	get_page(page);
+	ff_pages_push(&walk->snap->pages, addr, page, 0);
+	walk->snap->take->counts.pages_armed++;
+	walk->space->armed_pages++;
+}
+
+enum ff_step {
+	FF_STEP_NEXT,	    /* go on */
+	FF_STEP_BRING_IN,   /* not present: bring it in, and look again */
+	FF_STEP_NEED_SPARE, /* pinned, and no page is left to copy it to */
+	FF_STEP_SPLIT,	    /* became a page table meanwhile: look again */
+};
+
+/* Under the page table's lock. */
+static enum ff_step ff_arm_pte(struct ff_walk *walk, unsigned long addr, pte_t *ptep)
+{
+	pte_t pte = ptep_get(ptep);
+	struct page *page;
+
+	if (pte_none(pte))
+		return FF_STEP_NEXT;
+	if (!pte_present(pte)) {
+		if (is_pte_marker(pte) && !is_swapin_error_pte(pte))
+			return FF_STEP_NEXT;
+		return FF_STEP_BRING_IN;
+	}
+	page = ff_private_page(pte);
+	if (!page)
+		return FF_STEP_NEXT;
+	if (ff_test_skips_arm()) {
+		ff_hold(walk, addr, page);
+		return FF_STEP_NEXT;
+	}
+	/* Pages of fork() and KSM are not exclusive: a write copies them as soon as we hold a reference. */
+	if (PageAnonExclusive(page) && ff_try_share_anon(page, false))
+		return ff_copy_pinned(walk, addr, page) ? FF_STEP_NEXT : FF_STEP_NEED_SPARE;
+	if (pte_write(pte))
+		ptep_set_wrprotect(walk->space->mm, addr, ptep);
+	ff_hold(walk, addr, page);
+	return FF_STEP_NEXT;
+}
+
+static int ff_arm_table(struct ff_walk *walk, pmd_t pmd, unsigned long addr, unsigned long end)
+{
+	struct ff_snapshot *snap = walk->snap;
+	spinlock_t *lock = pte_lockptr(walk->space->mm, &pmd);
+	enum ff_step step;
+	int err;
+
+	while (addr < end) {
+		if (ff_pages_reserve(&snap->pages, PTRS_PER_PTE, PTRS_PER_PTE))
+			return ff_out_of_memory(walk);
+		step = FF_STEP_NEXT;
+		spin_lock(lock);
+		while (addr < end) {
+			step = ff_arm_pte(walk, addr, pte_offset_kernel(&pmd, addr));
+			if (step != FF_STEP_NEXT)
+				break;
+			addr += PAGE_SIZE;
+		}
+		spin_unlock(lock);
+		if (step == FF_STEP_NEED_SPARE) {
+			if (ff_pages_reserve_spare(&snap->pages, 16))
+				return ff_out_of_memory(walk);
+		} else if (step == FF_STEP_BRING_IN) {
+			err = ff_bring_in(walk, addr);
+			if (err < 0)
+				return err;
+			if (err) {
+				ff_pages_push_unreadable(&snap->pages, addr);
+				snap->take->counts.pages_unreadable++;
+				addr += PAGE_SIZE;
+			}
+		}
+	}
+	return 0;
+}
+
+static int ff_count_table(struct ff_walk *walk, pmd_t pmd, unsigned long addr, unsigned long end)
+{
+	int err;
+
+	for (; addr < end; addr += PAGE_SIZE) {
+		pte_t pte = ptep_get(pte_offset_kernel(&pmd, addr));
+
+		if (pte_none(pte))
+			continue;
+		if (pte_present(pte)) {
+			walk->totals->pages += !!ff_private_page(pte);
+			continue;
+		}
+		walk->totals->pages++;
+		if (ff_test_skips_prefault() || is_pte_marker(pte))
+			continue;
+		err = ff_bring_in(walk, addr);
+		if (err == -EINTR || err == -ENOMEM)
+			return err;
+		/* Whatever else is wrong with the page, the stop looks again. */
+		walk->snap->take->failure.reason = FF_REASON_NONE;
+		cond_resched();
+	}
+	return 0;
+}
+
+/* Under the PMD's lock. */
+static enum ff_step ff_arm_huge_locked(struct ff_walk *walk, unsigned long addr, unsigned long end, pmd_t *pmdp)
+{
+	struct ff_snapshot *snap = walk->snap;
+	pmd_t pmd = READ_ONCE(*pmdp);
+	struct page *head, *page;
+	unsigned long at;
+
+	if (pmd_none(pmd))
+		return FF_STEP_NEXT;
+	if (!pmd_present(pmd))
+		return FF_STEP_BRING_IN;
+	if (!pmd_trans_huge(pmd))
+		return FF_STEP_SPLIT;
+	head = pmd_page(pmd);
+	if (!PageAnon(head)) /* the huge zero page, or a file's */
+		return FF_STEP_NEXT;
+	page = head + ((addr & ~PMD_MASK) >> PAGE_SHIFT);
+	if (!ff_test_skips_arm()) {
+		if (PageAnonExclusive(head) && ff_try_share_anon(head, true)) {
+			if (snap->pages.spare_count < (end - addr) >> PAGE_SHIFT)
+				return FF_STEP_NEED_SPARE;
+			for (at = addr; at < end; at += PAGE_SIZE)
+				ff_copy_pinned(walk, at, page++);
+			return FF_STEP_NEXT;
+		}
+		if (pmd_write(pmd))
+			pmdp_set_wrprotect(walk->space->mm, addr & PMD_MASK, pmdp);
+	}
+	for (at = addr; at < end; at += PAGE_SIZE)
+		ff_hold(walk, at, page++);
+	snap->take->counts.huge_armed++;
+	return FF_STEP_NEXT;
+}
+
+static int ff_arm_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end)
+{
+	for (;;) {
+		enum ff_step step;
+		spinlock_t *lock;
+		int err;
+
+		if (ff_pages_reserve(&walk->snap->pages, PTRS_PER_PTE, PTRS_PER_PTE))
+			return ff_out_of_memory(walk);
+		lock = pmd_lock(walk->space->mm, pmdp);
+		step = ff_arm_huge_locked(walk, addr, end, pmdp);
+		spin_unlock(lock);
+		switch (step) {
+		case FF_STEP_NEXT:
+			return 0;
+		case FF_STEP_SPLIT:
+			return ff_arm_table(walk, READ_ONCE(*pmdp), addr, end);
+		case FF_STEP_NEED_SPARE:
+			if (ff_pages_reserve_spare(&walk->snap->pages, HPAGE_PMD_NR))
+				return ff_out_of_memory(walk);
+			break;
+		case FF_STEP_BRING_IN: /* under migration */
+			err = ff_bring_in(walk, addr);
+			if (err < 0)
+				return err;
+			if (err)
+				return ff_fail(walk->snap, -EIO, FF_REASON_SWAP_IN, -1, addr);
+			break;
+		}
+	}
+}
+
+static int ff_walk_pmds(struct ff_walk *walk, pud_t *pud, unsigned long addr, unsigned long end)
+{
+	unsigned long next;
+	int err = 0;
+
+	for (; addr < end && !err; addr = next) {
+		pmd_t *pmdp = pmd_offset(pud, addr);
+		pmd_t pmd = READ_ONCE(*pmdp);
+
+		next = pmd_addr_end(addr, end);
+		if (pmd_none(pmd))
+			continue;
+		if (pmd_trans_huge(pmd) || !pmd_present(pmd)) {
+			if (walk->totals)
+				walk->totals->pages += (next - addr) >> PAGE_SHIFT;
+			else
+				err = ff_arm_huge(walk, pmdp, addr, next);
+		} else if (!pmd_devmap(pmd) && !pmd_bad(pmd)) {
+			err = walk->totals ? ff_count_table(walk, pmd, addr, next) :
+					     ff_arm_table(walk, pmd, addr, next);
+		}
+	}
+	return err;
+}
+
+static int ff_walk_vma(struct ff_walk *walk)
+{
+	unsigned long addr = walk->vma->vm_start, end = walk->vma->vm_end, next;
+	int err = 0;
+
+	for (; addr < end && !err; addr = next) {
+		pgd_t *pgd = pgd_offset(walk->space->mm, addr);
+		p4d_t *p4d;
+		pud_t *pud;
+
+		next = pud_addr_end(addr, end);
+		if (pgd_none_or_clear_bad(pgd))
+			continue;
+		p4d = p4d_offset(pgd, addr);
+		if (p4d_none(*p4d) || p4d_bad(*p4d))
+			continue;
+		pud = pud_offset(p4d, addr);
+		/* A huge or device PUD is hugetlb (refused before) or device memory (not ours). */
+		if (pud_none(*pud) || pud_bad(*pud))
+			continue;
+		err = ff_walk_pmds(walk, pud, addr, next);
+		if (walk->totals)
+			cond_resched();
+	}
+	return err;
+}
+
+/* Only VMAs with an anon_vma have private pages. */
+static bool ff_vma_has_private(struct vm_area_struct *vma)
+{
+	return vma->anon_vma && !(vma->vm_flags & VM_SHARED);
+}
+
+int ff_walk_count(struct ff_snapshot *snap, struct ff_space *space, struct ff_walk_totals *totals)
+{
+	struct ff_walk walk = { .snap = snap, .space = space, .totals = totals };
+	VMA_ITERATOR(vmi, space->mm, 0);
+	int err = 0;
+
+	for_each_vma(vmi, walk.vma) {
+		totals->vmas++;
+		if (ff_vma_is_shmem(walk.vma))
+			totals->shared += ff_shared_count(walk.vma);
+		if (ff_vma_has_private(walk.vma))
+			err = ff_walk_vma(&walk);
+		if (err)
+			break;
+	}
+	return err;
+}
+
+static void ff_flush_this_cpu(void *unused)
+{
+	__flush_tlb_all();
+}
+
+/*
+ * flush_tlb_mm_range() is not exported. The generation makes every CPU that comes to this mm later flush;
+ * those that have it loaded now flush here.
+ */
+static void ff_flush_tlbs(struct mm_struct *mm)
+{
+	atomic64_inc(&mm->context.tlb_gen);
+	on_each_cpu_mask(mm_cpumask(mm), ff_flush_this_cpu, NULL, 1);
+}
+
+int ff_space_arm(struct ff_snapshot *snap, struct ff_space *space)
+{
+	struct ff_walk walk = { .snap = snap, .space = space };
+	u64 begin = ktime_get_ns();
+	VMA_ITERATOR(vmi, space->mm, 0);
+	u32 index = 0;
+	int err = 0;
+
+	/* As in fork(): GUP-fast that takes a pin meanwhile sees it and takes the slow road. */
+	raw_write_seqcount_begin(&space->mm->write_protect_seq);
+	for_each_vma(vmi, walk.vma) {
+		struct ff_vma *noted = &space->vmas[index++];
+
+		ff_pages_break_run(&snap->pages);
+		noted->image.first_run = snap->pages.run_count;
+		if (ff_vma_has_private(walk.vma))
+			err = ff_walk_vma(&walk);
+		else if (ff_vma_is_shmem(walk.vma))
+			err = ff_shared_copy(snap, space, walk.vma);
+		if (err)
+			break;
+		noted->image.run_count = snap->pages.run_count - noted->image.first_run;
+		if (fatal_signal_pending(current)) {
+			err = ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
+			break;
+		}
+	}
+	raw_write_seqcount_end(&space->mm->write_protect_seq);
+	ff_flush_tlbs(space->mm);
+	space->arm_ns = ktime_get_ns() - begin;
+	return err;
+}

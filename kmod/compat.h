@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* Every difference between the supported kernels (6.1 and 6.12) lives here. */
+#ifndef FF_COMPAT_H
+#define FF_COMPAT_H
+
+#include <linux/mm.h>
+#include <linux/rmap.h>
+#include <linux/sched.h>
+#include <linux/version.h>
+
+/* 6.6 renamed ptep_get() users; 6.1 has it as well. 6.5 dropped the vmas argument. */
+static inline long ff_get_user_page(struct mm_struct *mm, unsigned long addr, struct page **page)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
+	return get_user_pages_remote(mm, addr, 1, FOLL_FORCE, page, NULL);
+#else
+	return get_user_pages_remote(mm, addr, 1, FOLL_FORCE, page, NULL, NULL);
+#endif
+}
+
+/* 6.7 moved page_try_share_anon_rmap() to folios. -EBUSY: the page is pinned. */
+static inline int ff_try_share_anon(struct page *page, bool huge)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+	struct folio *folio = page_folio(page);
+
+	return huge ? folio_try_share_anon_rmap_pmd(folio, page) : folio_try_share_anon_rmap_pte(folio, page);
+#else
+	return page_try_share_anon_rmap(page);
+#endif
+}
+
+/* 6.4 took page faults out of mmap_lock; a write-locked VMA sends them back to it. */
+static inline void ff_vma_lock(struct vm_area_struct *vma)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+	vma_start_write(vma);
+#endif
+}
+
+/* 6.12 leaves a sleeper on the run queue until it is picked once more (delayed dequeue). */
+static inline bool ff_task_queued(struct task_struct *task)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	return READ_ONCE(task->on_rq) && !READ_ONCE(task->se.sched_delayed);
+#else
+	return READ_ONCE(task->on_rq);
+#endif
+}
+
+/* 6.4 added user workers (vhost) beside io_uring's. None of them ever runs user code. */
+static inline bool ff_task_is_worker(struct task_struct *task)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+	return task->flags & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER);
+#else
+	return task->flags & (PF_KTHREAD | PF_IO_WORKER);
+#endif
+}
+
+static inline bool ff_vma_growsdown(const struct vm_area_struct *vma)
+{
+	return vma->vm_flags & VM_GROWSDOWN;
+}
+
+#endif

@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+#include "freezer.h"
+
+#include <linux/delay.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <linux/slab.h>
+#include <linux/tracepoint.h>
+
+#include "compat.h"
+#include "snapshot.h"
+#include "test.h"
+
+/* The snapshot whose threads are being frozen. At most one: takes are serialized. */
+static struct ff_snapshot *ff_freezing;
+static DEFINE_SPINLOCK(ff_freezing_lock); /* guards ff_freezing; outside freezer.lock */
+static struct tracepoint *ff_newtask;
+
+/* ---- on the thread that is frozen -------------------------------------- */
+
+static void ff_freezer_done(struct ff_freezer *freezer)
+{
+	if (atomic_dec_and_test(&freezer->busy))
+		complete(&freezer->idle);
+}
+
+static void ff_thread_park(struct callback_head *work)
+{
+	struct ff_thread *thread = container_of(work, struct ff_thread, work);
+	struct ff_freezer *freezer = thread->freezer;
+	DEFINE_WAIT(wait);
+
+	/* Also run by exit_task_work(): a thread that exits must not wait for anybody. */
+	if (!(current->flags & PF_EXITING) && !READ_ONCE(freezer->thawed)) {
+		thread->still_ns = ktime_get_ns();
+		smp_store_release(&thread->parked, true);
+		for (;;) {
+			long left = (long)(READ_ONCE(freezer->deadline) - jiffies);
+
+			/* Not killable: a killed target leaves with the others, at most a deadline later. */
+			prepare_to_wait(&freezer->parking, &wait, TASK_UNINTERRUPTIBLE);
+			if (READ_ONCE(freezer->thawed))
+				break;
+			if (left <= 0) {
+				WRITE_ONCE(freezer->escaped, true);
+				break;
+			}
+			schedule_timeout(left);
+		}
+		finish_wait(&freezer->parking, &wait);
+	}
+	ff_freezer_done(freezer);
+}
+
+/* ---- noting threads ---------------------------------------------------- */
+
+static int ff_freezer_add_spare(struct ff_freezer *freezer, u32 count)
+{
+	while (count--) {
+		struct ff_thread *thread = kzalloc(sizeof(*thread), GFP_KERNEL);
+
+		if (!thread)
+			return -ENOMEM;
+		spin_lock(&freezer->lock);
+		list_add(&thread->link, &freezer->spare);
+		spin_unlock(&freezer->lock);
+	}
+	return 0;
+}
+
+static bool ff_freezer_knows(struct ff_freezer *freezer, struct task_struct *task)
+{
+	struct ff_thread *thread;
+
+	hash_for_each_possible(freezer->known, thread, hash, (unsigned long)task) {
+		if (thread->task == task)
+			return true;
+	}
+	return false;
+}
+
+/* Notes a thread and asks it to park. Returns whether it was new. Under freezer.lock. */
+static bool ff_freezer_ask(struct ff_freezer *freezer, struct task_struct *task, u32 process)
+{
+	struct ff_thread *thread;
+
+	if (ff_freezer_knows(freezer, task))
+		return false;
+	thread = list_first_entry_or_null(&freezer->spare, struct ff_thread, link);
+	if (thread)
+		list_del(&thread->link);
+	else
+		thread = kzalloc(sizeof(*thread), GFP_ATOMIC | __GFP_NOWARN);
+	if (!thread) {
+		freezer->short_of_memory = true;
+		return false;
+	}
+	thread->freezer = freezer;
+	thread->task = get_task_struct(task);
+	thread->process = process;
+	thread->asked_ns = ktime_get_ns();
+	list_add_tail(&thread->link, &freezer->threads);
+	hash_add(freezer->known, &thread->hash, (unsigned long)task);
+	freezer->thread_count++;
+	if (ff_task_is_worker(task)) {
+		thread->state = FF_THREAD_KERNEL;
+		thread->still_ns = thread->asked_ns;
+		return true;
+	}
+	init_task_work(&thread->work, ff_thread_park);
+	atomic_inc(&freezer->busy);
+	if (task_work_add(task, &thread->work, TWA_RESUME)) {
+		atomic_dec(&freezer->busy);
+		thread->gone = true;
+	} else {
+		thread->queued = true;
+	}
+	return true;
+}
+
+static s32 ff_snapshot_find_mm(struct ff_snapshot *snap, struct mm_struct *mm)
+{
+	u32 index;
+
+	for (index = 0; index < snap->process_count; index++) {
+		if (snap->processes[index].space->mm == mm)
+			return index;
+	}
+	return -1;
+}
+
+/*
+ * Asks every thread that is not known yet; returns how many there were. Threads of other processes that
+ * share a target's memory (vfork, CLONE_VM) are found by it.
+ */
+static u32 ff_freezer_scan(struct ff_snapshot *snap)
+{
+	struct ff_freezer *freezer = &snap->freezer;
+	struct task_struct *process, *task;
+	u32 fresh = 0;
+
+	rcu_read_lock();
+	for_each_process(process) {
+		struct mm_struct *mm = READ_ONCE(process->mm);
+		s32 index = -1;
+
+		for_each_thread(process, task) {
+			mm = READ_ONCE(task->mm);
+			if (!mm)
+				continue;
+			index = ff_snapshot_find_mm(snap, mm);
+			if (index < 0)
+				break;
+			spin_lock(&freezer->lock);
+			if (snap->processes[index].leader != process) {
+				u32 other;
+
+				for (other = 0; other < snap->process_count; other++) {
+					if (snap->processes[other].leader == process)
+						index = other;
+				}
+			}
+			fresh += ff_freezer_ask(freezer, task, index);
+			spin_unlock(&freezer->lock);
+		}
+	}
+	rcu_read_unlock();
+	return fresh;
+}
+
+/* A new task that shares a target's memory is asked before it runs for the first time. */
+static void ff_freezer_on_newtask(void *data, struct task_struct *task, unsigned long flags)
+{
+	s32 index;
+
+	if (likely(!READ_ONCE(ff_freezing)) || !(flags & CLONE_VM))
+		return;
+	spin_lock(&ff_freezing_lock);
+	if (ff_freezing && task->mm) {
+		index = ff_snapshot_find_mm(ff_freezing, task->mm);
+		if (index >= 0) {
+			spin_lock(&ff_freezing->freezer.lock);
+			ff_freezer_ask(&ff_freezing->freezer, task, index);
+			spin_unlock(&ff_freezing->freezer.lock);
+		}
+	}
+	spin_unlock(&ff_freezing_lock);
+}
+
+/* ---- waiting until they are still -------------------------------------- */
+
+static bool ff_thread_is_still(struct ff_thread *thread, struct mm_struct *mm)
+{
+	struct task_struct *task = thread->task;
+
+	if (thread->state || thread->gone)
+		return true;
+	if (smp_load_acquire(&thread->parked)) {
+		/* Off its CPU its registers, the FPU's too, are all in memory. */
+		if (READ_ONCE(task->on_cpu))
+			return false;
+		thread->state = FF_THREAD_PARKED;
+		return true;
+	}
+	if (READ_ONCE(task->mm) != mm) {
+		thread->gone = true;
+		return true;
+	}
+	smp_mb(); /* the work was queued before we look whether it sleeps */
+	if (READ_ONCE(task->__state) == TASK_RUNNING || READ_ONCE(task->on_cpu) || ff_task_queued(task))
+		return false;
+	thread->switches = task->nvcsw + task->nivcsw;
+	thread->still_ns = ktime_get_ns();
+	thread->state = FF_THREAD_ASLEEP;
+	return true;
+}
+
+static struct ff_thread *ff_freezer_first_running(struct ff_snapshot *snap)
+{
+	struct ff_thread *thread, *running = NULL;
+
+	spin_lock(&snap->freezer.lock);
+	list_for_each_entry(thread, &snap->freezer.threads, link) {
+		if (!ff_thread_is_still(thread, snap->processes[thread->process].space->mm)) {
+			running = thread;
+			break;
+		}
+	}
+	spin_unlock(&snap->freezer.lock);
+	return running;
+}
+
+int ff_freezer_prepare(struct ff_snapshot *snap)
+{
+	struct ff_freezer *freezer = &snap->freezer;
+	u32 index, threads = 16;
+
+	for (index = 0; index < snap->process_count; index++)
+		threads += get_nr_threads(snap->processes[index].leader) + 4;
+	return ff_freezer_add_spare(freezer, threads);
+}
+
+void ff_freezer_open(struct ff_snapshot *snap)
+{
+	struct ff_freezer *freezer = &snap->freezer;
+
+	spin_lock_init(&freezer->lock);
+	INIT_LIST_HEAD(&freezer->threads);
+	INIT_LIST_HEAD(&freezer->spare);
+	hash_init(freezer->known);
+	init_waitqueue_head(&freezer->parking);
+	init_completion(&freezer->idle);
+	atomic_set(&freezer->busy, 1);
+}
+
+int ff_freezer_freeze(struct ff_snapshot *snap)
+{
+	struct ff_freezer *freezer = &snap->freezer;
+	struct ff_thread *running;
+
+	if (ff_test_skips_freeze())
+		return 0;
+	spin_lock(&ff_freezing_lock);
+	WRITE_ONCE(ff_freezing, snap);
+	spin_unlock(&ff_freezing_lock);
+
+	for (;;) {
+		u32 fresh = ff_freezer_scan(snap);
+
+		snap->take->counts.rescans++;
+		if (freezer->short_of_memory)
+			return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
+		running = ff_freezer_first_running(snap);
+		if (!running && !fresh)
+			return 0;
+		if (fatal_signal_pending(current))
+			return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
+		if (time_after_eq(jiffies, freezer->deadline)) {
+			if (running)
+				snap->take->failure.pid = task_pid_vnr(running->task);
+			return ff_fail(snap, -ETIMEDOUT, FF_REASON_FREEZE_TIMEOUT,
+				       running ? (s32)running->process : -1, 0);
+		}
+		while (ff_freezer_first_running(snap) && time_before(jiffies, freezer->deadline) &&
+		       !fatal_signal_pending(current))
+			usleep_range(10, 30);
+	}
+}
+
+int ff_freezer_check(struct ff_snapshot *snap)
+{
+	struct ff_counts *counts = &snap->take->counts;
+	struct ff_thread *thread;
+
+	spin_lock(&snap->freezer.lock);
+	list_for_each_entry(thread, &snap->freezer.threads, link) {
+		if (thread->state == FF_THREAD_PARKED)
+			counts->threads_parked++;
+		else if (thread->state == FF_THREAD_KERNEL)
+			counts->threads_kernel++;
+		else if (thread->state == FF_THREAD_ASLEEP)
+			counts->threads_asleep++;
+		if (thread->state == FF_THREAD_ASLEEP &&
+		    thread->switches != thread->task->nvcsw + thread->task->nivcsw)
+			counts->threads_woken++;
+	}
+	spin_unlock(&snap->freezer.lock);
+	if (READ_ONCE(snap->freezer.escaped))
+		return ff_fail(snap, -ETIMEDOUT, FF_REASON_DEADLINE, -1, 0);
+	return 0;
+}
+
+void ff_freezer_thaw(struct ff_snapshot *snap)
+{
+	WRITE_ONCE(snap->freezer.thawed, true);
+	wake_up_all(&snap->freezer.parking);
+}
+
+/*
+ * task_work_cancel() is not exported; this is what it does (kernel/task_work.c). pi_lock keeps task_work_run()
+ * from running the list while an entry is taken out of it.
+ */
+static bool ff_task_work_cancel(struct task_struct *task, struct callback_head *work)
+{
+	struct callback_head **link = &task->task_works, *entry;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&task->pi_lock, flags);
+	entry = READ_ONCE(*link);
+	while (entry) {
+		if (entry != work) {
+			link = &entry->next;
+			entry = READ_ONCE(*link);
+		} else if (try_cmpxchg(link, &entry, entry->next)) {
+			break;
+		}
+	}
+	raw_spin_unlock_irqrestore(&task->pi_lock, flags);
+	return entry == work;
+}
+
+void ff_freezer_close(struct ff_snapshot *snap)
+{
+	struct ff_freezer *freezer = &snap->freezer;
+	struct ff_thread *thread;
+
+	if (freezer->closed)
+		return;
+	freezer->closed = true;
+	spin_lock(&ff_freezing_lock);
+	WRITE_ONCE(ff_freezing, NULL);
+	spin_unlock(&ff_freezing_lock);
+
+	ff_freezer_thaw(snap);
+	list_for_each_entry(thread, &freezer->threads, link) {
+		if (thread->queued && ff_task_work_cancel(thread->task, &thread->work))
+			atomic_dec(&freezer->busy);
+	}
+	/* What could not be cancelled is running, and about to leave. */
+	ff_freezer_done(freezer);
+	wait_for_completion(&freezer->idle);
+}
+
+static void ff_thread_free(struct ff_thread *thread)
+{
+	list_del(&thread->link);
+	if (thread->task)
+		put_task_struct(thread->task);
+	kvfree(thread->regs);
+	kfree(thread);
+}
+
+void ff_freezer_free(struct ff_snapshot *snap)
+{
+	struct ff_thread *thread, *next;
+
+	list_for_each_entry_safe(thread, next, &snap->freezer.threads, link)
+		ff_thread_free(thread);
+	list_for_each_entry_safe(thread, next, &snap->freezer.spare, link)
+		ff_thread_free(thread);
+}
+
+/* ---- module ------------------------------------------------------------ */
+
+static void ff_freezer_find_newtask(struct tracepoint *tracepoint, void *found)
+{
+	if (!strcmp(tracepoint->name, "task_newtask"))
+		*(struct tracepoint **)found = tracepoint;
+}
+
+int ff_freezer_module_init(void)
+{
+	for_each_kernel_tracepoint(ff_freezer_find_newtask, &ff_newtask);
+	if (!ff_newtask) {
+		pr_err("freezeframe: this kernel has no tracepoint task_newtask, and without it a clone() could escape the freeze\n");
+		return -ENOENT;
+	}
+	return tracepoint_probe_register(ff_newtask, ff_freezer_on_newtask, NULL);
+}
+
+void ff_freezer_module_exit(void)
+{
+	tracepoint_probe_unregister(ff_newtask, ff_freezer_on_newtask, NULL);
+	tracepoint_synchronize_unregister();
+	/* A thread may still be on the last instructions of ff_thread_park(). */
+	synchronize_rcu_tasks();
+}

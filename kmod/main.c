@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+#include <linux/module.h>
+
+#include "device.h"
+#include "freezer.h"
+
+static int __init ff_init(void)
+{
+	int err;
+
+	err = ff_freezer_module_init();
+	if (err)
+		return err;
+	err = ff_device_init();
+	if (err)
+		goto err_freezer;
+	return 0;
+
+err_freezer:
+	ff_freezer_module_exit();
+	return err;
+}
+
+static void __exit ff_exit(void)
+{
+	ff_device_exit();
+	ff_freezer_module_exit();
+}
+
+module_init(ff_init);
+module_exit(ff_exit);
+MODULE_LICENSE("Dual MIT/GPL");
+MODULE_VERSION("0.1.0");
+MODULE_DESCRIPTION("Snapshots of running processes: memory and registers at one instant");

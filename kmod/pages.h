@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* The pages that a snapshot holds, and the runs of addresses that they stand for. */
+#ifndef FF_PAGES_H
+#define FF_PAGES_H
+
+#include <linux/mm.h>
+
+#include "freezeframe.h"
+
+struct ff_pages {
+	struct page ***chunks; /* FF_PAGES_PER_CHUNK pointers each; every page is a reference */
+	u64 chunk_count;
+	u64 chunk_limit; /* room in chunks */
+	u64 count;
+
+	struct ff_image_run *runs;
+	u32 run_count;
+	u32 run_limit;
+	bool run_open; /* the last run may be continued */
+
+	struct list_head spare; /* pages for copies, linked by page->lru */
+	u32 spare_count;
+};
+
+#define FF_PAGES_PER_CHUNK (PAGE_SIZE / sizeof(struct page *))
+
+void ff_pages_init(struct ff_pages *pages);
+/* Both reserve so that as many pushes cannot fail; they sleep. */
+int ff_pages_reserve(struct ff_pages *pages, u64 page_room, u32 run_room);
+int ff_pages_reserve_spare(struct ff_pages *pages, u32 room);
+/* Takes over the caller's reference to @page. */
+void ff_pages_push(struct ff_pages *pages, unsigned long vaddr, struct page *page, u32 flags);
+void ff_pages_push_unreadable(struct ff_pages *pages, unsigned long vaddr);
+/* A page from the spare ones, or NULL. */
+struct page *ff_pages_take_spare(struct ff_pages *pages);
+/* The next push begins a new run, whatever its address. */
+void ff_pages_break_run(struct ff_pages *pages);
+struct page *ff_pages_get(const struct ff_pages *pages, u64 index);
+void ff_pages_free(struct ff_pages *pages);
+
+#endif

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+#include "regs.h"
+
+#include <linux/elf.h>
+#include <linux/regset.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+struct ff_regset_header {
+	u32 type;
+	u32 length;
+};
+
+static bool ff_regset_wanted(const struct user_regset *set)
+{
+	return set->core_note_type == NT_PRSTATUS || set->core_note_type == NT_PRFPREG ||
+	       set->core_note_type == NT_X86_XSTATE;
+}
+
+static int ff_regs_allocate(struct ff_thread *thread, const struct user_regset_view *view)
+{
+	size_t bytes = 0;
+	unsigned int index;
+
+	for (index = 0; index < view->n; index++) {
+		const struct user_regset *set = &view->regsets[index];
+
+		if (ff_regset_wanted(set))
+			bytes += sizeof(struct ff_regset_header) + ALIGN(set->n * set->size, 8);
+	}
+	thread->regs = kvzalloc(bytes, GFP_KERNEL);
+	return thread->regs ? 0 : -ENOMEM;
+}
+
+static void ff_regset_copy(struct ff_thread *thread, const struct user_regset *set)
+{
+	struct ff_regset_header *header = thread->regs + thread->regs_length;
+	size_t room = set->n * set->size;
+	struct membuf to = { .p = header + 1, .left = room };
+	int left = set->regset_get(thread->task, set, to);
+
+	if (left < 0) /* this CPU or this thread has no such set */
+		return;
+	header->type = set->core_note_type;
+	header->length = room - left;
+	thread->regs_length += sizeof(*header) + ALIGN(header->length, 8);
+}
+
+static int ff_thread_copy_regs(struct ff_thread *thread)
+{
+	const struct user_regset_view *view = task_user_regset_view(thread->task);
+	unsigned int index;
+
+	if (ff_regs_allocate(thread, view))
+		return -ENOMEM;
+	for (index = 0; index < view->n; index++) {
+		if (ff_regset_wanted(&view->regsets[index]))
+			ff_regset_copy(thread, &view->regsets[index]);
+	}
+	thread->image.fs_base = thread->task->thread.fsbase;
+	thread->image.gs_base = thread->task->thread.gsbase;
+	return 0;
+}
+
+int ff_regs_copy(struct ff_snapshot *snap)
+{
+	struct ff_thread *thread;
+
+	/* No lock: threads are only ever added at the tail, and what is found here was there before the freeze ended. */
+	list_for_each_entry(thread, &snap->freezer.threads, link) {
+		struct task_struct *task = thread->task;
+
+		if (!thread->state)
+			continue;
+		thread->image.state = thread->state;
+		thread->image.sigblocked = task->blocked.sig[0];
+		thread->image.sigpending = task->pending.signal.sig[0];
+		BUILD_BUG_ON(sizeof(thread->image.comm) != sizeof(task->comm));
+		memcpy(thread->image.comm, task->comm, sizeof(thread->image.comm));
+		thread->image.comm[sizeof(thread->image.comm) - 1] = 0;
+		if (thread->state != FF_THREAD_KERNEL && ff_thread_copy_regs(thread))
+			return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
+	}
+	return 0;
+}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+#ifndef FF_REGS_H
+#define FF_REGS_H
+
+#include "snapshot.h"
+
+/* Copies the registers and the signal masks of every thread that is still. In the stop. */
+int ff_regs_copy(struct ff_snapshot *snap);
+
+#endif

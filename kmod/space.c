@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+#include "space.h"
+
+#include <linux/delay.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/hugetlb.h>
+#include <linux/magic.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "arm.h"
+#include "compat.h"
+#include "shared.h"
+
+/* Tries at mmap_lock before we queue up for it, and thereby hold up page faults. */
+#define FF_LOCK_TRIES 2000
+
+int ff_space_check(struct ff_snapshot *snap, struct ff_space *space, s32 target)
+{
+	struct vm_area_struct *vma;
+	VMA_ITERATOR(vmi, space->mm, 0);
+	int err = 0;
+
+	/*
+	 * Secondary page tables (KVM, RDMA ODP, HMM) are told of a write-protection by
+	 * __mmu_notifier_invalidate_range_start(), which is not exported: their writes would miss the snapshot.
+	 */
+	if (mm_has_notifiers(space->mm))
+		return ff_fail(snap, -EOPNOTSUPP, FF_REASON_FOREIGN_NOTIFIER, target, 0);
+	mmap_read_lock(space->mm);
+	for_each_vma(vmi, vma) {
+		if (is_vm_hugetlb_page(vma)) {
+			err = ff_fail(snap, -EOPNOTSUPP, FF_REASON_HUGETLB, target, vma->vm_start);
+			break;
+		}
+	}
+	mmap_read_unlock(space->mm);
+	return err;
+}
+
+static int ff_space_reserve_vmas(struct ff_space *space, u32 capacity)
+{
+	if (capacity <= space->vma_capacity)
+		return 0;
+	kvfree(space->vmas);
+	space->vma_capacity = 0;
+	space->vmas = kvcalloc(capacity, sizeof(*space->vmas), GFP_KERNEL);
+	if (!space->vmas)
+		return -ENOMEM;
+	space->vma_capacity = capacity;
+	return 0;
+}
+
+int ff_space_prepare(struct ff_snapshot *snap, struct ff_space *space)
+{
+	struct ff_walk_totals totals = {};
+	int err;
+
+	mmap_read_lock(space->mm);
+	err = ff_walk_count(snap, space, &totals);
+	mmap_read_unlock(space->mm);
+	if (err)
+		return err;
+	space->anon_pages = totals.pages;
+	space->shared_pages = totals.shared;
+	err = ff_space_reserve_vmas(space, totals.vmas + totals.vmas / 4 + 16);
+	return err ? ff_fail(snap, err, FF_REASON_NO_MEMORY, -1, 0) : 0;
+}
+
+/* Either every lock or none: while we wait for one, nobody waits for us. */
+static bool ff_spaces_trylock(struct ff_snapshot *snap)
+{
+	u32 index;
+
+	for (index = 0; index < snap->space_count; index++) {
+		if (!mmap_write_trylock(snap->spaces[index].mm)) {
+			ff_spaces_unlock(snap);
+			return false;
+		}
+		snap->spaces[index].locked = true;
+	}
+	return true;
+}
+
+static int ff_spaces_queue(struct ff_snapshot *snap)
+{
+	u32 index;
+
+	for (index = 0; index < snap->space_count; index++) {
+		if (mmap_write_lock_killable(snap->spaces[index].mm)) {
+			ff_spaces_unlock(snap);
+			return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
+		}
+		snap->spaces[index].locked = true;
+	}
+	return 0;
+}
+
+int ff_spaces_lock(struct ff_snapshot *snap)
+{
+	u32 index, try;
+	int err;
+
+	for (try = 0; !ff_spaces_trylock(snap); try++) {
+		if (fatal_signal_pending(current))
+			return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
+		if (try < FF_LOCK_TRIES) {
+			usleep_range(5, 20);
+			continue;
+		}
+		err = ff_spaces_queue(snap);
+		if (err)
+			return err;
+		break;
+	}
+	/* The stop begins here: from now on a page fault of a target waits. */
+	snap->take->phases[FF_PHASE_FREEZE_TASKS].begin_ns = ktime_get_ns();
+	for (index = 0; index < snap->space_count; index++) {
+		struct vm_area_struct *vma;
+		VMA_ITERATOR(vmi, snap->spaces[index].mm, 0);
+
+		for_each_vma(vmi, vma)
+			ff_vma_lock(vma);
+	}
+	return 0;
+}
+
+void ff_spaces_unlock(struct ff_snapshot *snap)
+{
+	u32 index;
+
+	for (index = 0; index < snap->space_count; index++) {
+		if (!snap->spaces[index].locked)
+			continue;
+		snap->spaces[index].locked = false;
+		mmap_write_unlock(snap->spaces[index].mm);
+	}
+}
+
+static u32 ff_vma_flags(struct vm_area_struct *vma)
+{
+	u32 flags = 0;
+
+	if (vma->vm_flags & VM_READ)
+		flags |= FF_VMA_READ;
+	if (vma->vm_flags & VM_WRITE)
+		flags |= FF_VMA_WRITE;
+	if (vma->vm_flags & VM_EXEC)
+		flags |= FF_VMA_EXEC;
+	if (vma->vm_flags & VM_MAYSHARE)
+		flags |= FF_VMA_SHARED;
+	if (ff_vma_growsdown(vma))
+		flags |= FF_VMA_GROWSDOWN;
+	if (vma->vm_flags & VM_DONTDUMP)
+		flags |= FF_VMA_DONTDUMP;
+	if (ff_vma_is_shmem(vma))
+		flags |= FF_VMA_SHMEM;
+	if (vma->vm_file && (vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP)))
+		flags |= FF_VMA_DEVICE;
+	if (!vma->vm_file && vma->vm_ops && vma->vm_ops->name)
+		flags |= FF_VMA_SPECIAL;
+	return flags;
+}
+
+static void ff_space_note_vma(struct ff_vma *noted, struct vm_area_struct *vma)
+{
+	memset(noted, 0, sizeof(*noted));
+	noted->image.start = vma->vm_start;
+	noted->image.end = vma->vm_end;
+	noted->image.flags = ff_vma_flags(vma);
+	if (vma->vm_file) {
+		struct inode *inode = file_inode(vma->vm_file);
+
+		noted->file = get_file(vma->vm_file);
+		noted->image.file_offset = (u64)vma->vm_pgoff << PAGE_SHIFT;
+		noted->image.inode = inode->i_ino;
+		noted->image.dev_major = MAJOR(inode->i_sb->s_dev);
+		noted->image.dev_minor = MINOR(inode->i_sb->s_dev);
+	} else if (noted->image.flags & FF_VMA_SPECIAL) {
+		noted->name = vma->vm_ops->name(vma);
+	} else if (vma->vm_start <= vma->vm_mm->brk && vma->vm_end > vma->vm_mm->start_brk) {
+		noted->name = "[heap]";
+	} else if (vma->vm_start <= vma->vm_mm->start_stack && vma->vm_end >= vma->vm_mm->start_stack) {
+		noted->name = "[stack]";
+	}
+}
+
+int ff_space_note(struct ff_snapshot *snap, struct ff_space *space)
+{
+	struct mm_struct *mm = space->mm;
+	struct vm_area_struct *vma;
+	VMA_ITERATOR(vmi, mm, 0);
+
+	if (mm->map_count > space->vma_capacity && ff_space_reserve_vmas(space, mm->map_count))
+		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
+	for_each_vma(vmi, vma) {
+		if (space->vma_count == space->vma_capacity)
+			return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
+		ff_space_note_vma(&space->vmas[space->vma_count++], vma);
+	}
+	memcpy(space->saved_auxv, mm->saved_auxv, sizeof(space->saved_auxv));
+	space->layout.start_code = mm->start_code;
+	space->layout.end_code = mm->end_code;
+	space->layout.start_data = mm->start_data;
+	space->layout.end_data = mm->end_data;
+	space->layout.start_brk = mm->start_brk;
+	space->layout.brk = mm->brk;
+	space->layout.start_stack = mm->start_stack;
+	space->layout.arg_start = mm->arg_start;
+	space->layout.arg_end = mm->arg_end;
+	space->layout.env_start = mm->env_start;
+	space->layout.env_end = mm->env_end;
+	rcu_read_lock();
+	space->exe = rcu_dereference(mm->exe_file);
+	if (space->exe)
+		get_file(space->exe); /* mm holds a reference of its own, and mmap_lock keeps it */
+	rcu_read_unlock();
+	return 0;
+}
+
+void ff_space_free(struct ff_space *space)
+{
+	u32 index;
+
+	for (index = 0; index < space->vma_count; index++) {
+		if (space->vmas[index].file)
+			fput(space->vmas[index].file);
+	}
+	kvfree(space->vmas);
+	if (space->exe)
+		fput(space->exe);
+	if (space->mm)
+		mmput(space->mm);
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+#ifndef FF_TAKE_H
+#define FF_TAKE_H
+
+#include "snapshot.h"
+
+/*
+ * One snapshot from its first phase to the file that yields its image. Fills @take on success and on failure.
+ * Takes are serialized: a second one waits until the first has thawed its targets.
+ */
+int ff_take(struct ff_take *take, struct file **file);
+u32 ff_open_snapshots(void);
+
+#endif

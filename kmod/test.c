@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+#include "test.h"
+
+#include <linux/jiffies.h>
+#include <linux/module.h>
+#include <linux/sched/signal.h>
+
+#include "snapshot.h"
+
+static int test_hold_phase = -1;
+module_param(test_hold_phase, int, 0600);
+MODULE_PARM_DESC(test_hold_phase, "sleep at the start of this phase (-1: none)");
+
+static uint test_hold_ms;
+module_param(test_hold_ms, uint, 0600);
+MODULE_PARM_DESC(test_hold_ms, "how long to sleep there, in milliseconds");
+
+static int test_fail_phase = -1;
+module_param(test_fail_phase, int, 0600);
+MODULE_PARM_DESC(test_fail_phase, "fail at the start of this phase (-1: none)");
+
+static bool test_no_arm;
+module_param(test_no_arm, bool, 0600);
+MODULE_PARM_DESC(test_no_arm, "hold the pages, but leave them writable");
+
+static bool test_no_freeze;
+module_param(test_no_freeze, bool, 0600);
+MODULE_PARM_DESC(test_no_freeze, "let the threads run");
+
+static bool test_no_prefault;
+module_param(test_no_prefault, bool, 0600);
+MODULE_PARM_DESC(test_no_prefault, "leave swapped pages for the stop");
+
+int ff_test_phase(struct ff_snapshot *snap, enum ff_phase phase)
+{
+	if (READ_ONCE(test_hold_phase) == (int)phase)
+		schedule_timeout_killable(msecs_to_jiffies(READ_ONCE(test_hold_ms)));
+	if (READ_ONCE(test_fail_phase) == (int)phase)
+		return ff_fail(snap, -EIO, FF_REASON_INJECTED, -1, phase);
+	return 0;
+}
+
+bool ff_test_skips_arm(void)
+{
+	return READ_ONCE(test_no_arm);
+}
+
+bool ff_test_skips_freeze(void)
+{
+	return READ_ONCE(test_no_freeze);
+}
+
+bool ff_test_skips_prefault(void)
+{
+	return READ_ONCE(test_no_prefault);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/*
+ * Fault injection, compiled in by FREEZEFRAME_TEST=1 only. Module parameters, writable at run time:
+ *
+ *   test_hold_phase, test_hold_ms  sleep so long at the start of that phase (-1: none)
+ *   test_fail_phase                fail at the start of that phase (-1: none)
+ *   test_no_arm                    hold the pages, but leave them writable
+ *   test_no_freeze                 let the threads run
+ *   test_no_prefault               leave swapped pages for the stop
+ */
+#ifndef FF_TEST_H
+#define FF_TEST_H
+
+#include <linux/types.h>
+
+#include "freezeframe.h"
+
+struct ff_snapshot;
+
+#ifdef FREEZEFRAME_TEST
+int ff_test_phase(struct ff_snapshot *snap, enum ff_phase phase);
+bool ff_test_skips_arm(void);
+bool ff_test_skips_freeze(void);
+bool ff_test_skips_prefault(void);
+#define FF_TEST_FEATURES FF_FEATURE_TEST
+#else
+static inline int ff_test_phase(struct ff_snapshot *snap, enum ff_phase phase)
+{
+	return 0;
+}
+static inline bool ff_test_skips_arm(void)
+{
+	return false;
+}
+static inline bool ff_test_skips_freeze(void)
+{
+	return false;
+}
+static inline bool ff_test_skips_prefault(void)
+{
+	return false;
+}
+#define FF_TEST_FEATURES 0
+#endif
+
+#endif

@@ -1,0 +1,298 @@
+//! A job in a guest: packed into a disk, run as root there, its `/out` brought back.
+
+use std::fs::{self, File};
+use std::io::{BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::kernel::Series;
+use crate::qemu::{self, Accel, Disks, Machine};
+use crate::{image, paths};
+
+/// Exit code of `cargo xtask guest` when the guest gave none.
+pub const DIED: u8 = 125;
+
+/// Exit code that the guest gives a job during which the kernel complained.
+pub const DIRTY: u8 = 124;
+
+const STAGE2: &str = include_str!("../guest/stage2.sh");
+
+/// Size of the disk for the results; the file is sparse.
+const OUT_SIZE: u64 = 16 << 30;
+
+/// Where the module lies in the guest.
+const GUEST_MODULE: &str = "/ff/freezeframe.ko";
+
+/// What to run, in what kind of guest.
+pub struct Job {
+    /// The directory with `run.sh`.
+    pub dir: PathBuf,
+    /// The kernel of the guest.
+    pub kernel: Series,
+    /// Its processors.
+    pub smp: u32,
+    /// Its memory.
+    pub mem_mib: u32,
+    /// Which clock it has.
+    pub clock: Clock,
+    /// The module to load, if any.
+    pub module: Option<PathBuf>,
+    /// The module's parameters.
+    pub module_args: String,
+    /// The controller to put on `PATH`, if any.
+    pub controller: Option<PathBuf>,
+    /// Further files and their paths in the guest.
+    pub extra: Vec<(PathBuf, String)>,
+    /// Environment variables of the job.
+    pub env: Vec<(String, String)>,
+    /// When to give up.
+    pub timeout: Duration,
+    /// Where `/out` goes; emptied first.
+    pub out: PathBuf,
+}
+
+/// The guest's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Time as it passes.
+    Real,
+    /// Instructions executed: repeatable, for measuring.
+    Instructions,
+}
+
+/// How a job ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// `run.sh` ended with this code, or with [`DIRTY`] because the kernel complained.
+    Finished(u8),
+    /// The guest itself died, for this reason.
+    Died(String),
+}
+
+impl Job {
+    /// A job with the defaults of `cargo xtask guest`.
+    pub fn new(dir: PathBuf, kernel: Series) -> Self {
+        Self {
+            dir,
+            kernel,
+            smp: 2,
+            mem_mib: 2048,
+            clock: Clock::Real,
+            module: None,
+            module_args: String::new(),
+            controller: None,
+            extra: Vec::new(),
+            env: Vec::new(),
+            timeout: Duration::from_secs(900),
+            out: paths::guest().join("out"),
+        }
+    }
+
+    /// Boots the guest and runs the job; its console goes to stdout and to a log beside [`Job::out`].
+    pub fn run(&self) -> Result<Outcome> {
+        if !self.dir.join("run.sh").is_file() {
+            bail!("{} has no run.sh; a job is a directory with one", self.dir.display());
+        }
+        let kernel = self.kernel.unpacked()?;
+        let accel = match self.clock {
+            Clock::Real => qemu::accel(&kernel)?,
+            Clock::Instructions => Accel::Icount,
+        };
+        empty(&self.out)?;
+        let scratch = Scratch::new()?;
+        let (input, output) = (scratch.0.join("in.tar"), scratch.0.join("out.tar"));
+        self.pack(&input)?;
+        File::create(&output)?.set_len(OUT_SIZE)?;
+
+        let root = image::path();
+        let machine = Machine {
+            kernel: &kernel,
+            accel,
+            smp: self.smp,
+            mem_mib: self.mem_mib,
+            disks: Some(Disks { root: &root, input: &input, output: &output }),
+            scratch: &scratch.0,
+        };
+        eprintln!("  guest: kernel {} under {}", kernel.release, accel.name());
+        let start = Instant::now();
+        let ended = self.boot(&machine)?;
+        let code = unpack(&output, &self.out)?;
+        eprintln!("  guest: ended after {:.1} s", start.elapsed().as_secs_f64());
+        Ok(match (code, ended) {
+            (Some(code), _) => Outcome::Finished(code),
+            (None, None) => Outcome::Died(format!("it did not end within {} s", self.timeout.as_secs())),
+            (None, Some(status)) => {
+                Outcome::Died(format!("it stopped before the job had ended (a panic?); QEMU: {status}"))
+            }
+        })
+    }
+
+    /// The console's log.
+    pub fn console(&self) -> PathBuf {
+        if self.out == paths::guest().join("out") {
+            return paths::guest().join("console.log");
+        }
+        let mut name = self.out.clone().into_os_string();
+        name.push(".console.log");
+        name.into()
+    }
+
+    fn pack(&self, tarball: &Path) -> Result<()> {
+        let file = File::create(tarball).with_context(|| format!("cannot create {}", tarball.display()))?;
+        let mut tar = tar::Builder::new(file);
+        let add = |tar: &mut tar::Builder<File>, from: &Path, to: &str| {
+            tar.append_path_with_name(from, to.trim_start_matches('/'))
+                .with_context(|| format!("cannot pack {} as {to}", from.display()))
+        };
+        tar.append_dir_all("job", &self.dir).with_context(|| format!("cannot pack {}", self.dir.display()))?;
+        if let Some(module) = &self.module {
+            add(&mut tar, module, GUEST_MODULE)?;
+        }
+        if let Some(controller) = &self.controller {
+            add(&mut tar, controller, "ff/bin/freezeframe")?;
+        }
+        for (from, to) in &self.extra {
+            add(&mut tar, from, to)?;
+        }
+        append_text(&mut tar, "ff/stage2", STAGE2)?;
+        append_text(&mut tar, "ff/env", &self.environment())?;
+        tar.finish().with_context(|| format!("cannot write {}", tarball.display()))
+    }
+
+    fn environment(&self) -> String {
+        let module = if self.module.is_some() { GUEST_MODULE } else { "" };
+        let fixed = [
+            ("FF_KERNEL", self.kernel.name()),
+            ("FF_MODULE", module),
+            ("FF_MODULE_ARGS", self.module_args.as_str()),
+        ];
+        let own = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        fixed.into_iter().chain(own).map(|(name, value)| format!("export {name}={}\n", quoted(value))).collect()
+    }
+
+    /// Runs the machine to its end; none when it had to be killed at the deadline.
+    fn boot(&self, machine: &Machine) -> Result<Option<ExitStatus>> {
+        let console = self.console();
+        let mut log =
+            File::create(&console).with_context(|| format!("cannot write {}", console.display()))?;
+        let mut child = machine
+            .command()
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot run qemu-system-x86_64 (by util-linux' setpriv)")?;
+        let Some(mut pipe) = child.stdout.take() else {
+            bail!("QEMU has no console");
+        };
+        let copier = std::thread::spawn(move || -> std::io::Result<()> {
+            let mut buffer = [0; 4096];
+            loop {
+                let count = pipe.read(&mut buffer)?;
+                if count == 0 {
+                    return Ok(());
+                }
+                let text: Vec<u8> = buffer[..count].iter().copied().filter(|byte| *byte != b'\r').collect();
+                log.write_all(&text)?;
+                // A reader that went away must not end the guest.
+                let _ = std::io::stdout().write_all(&text).and_then(|()| std::io::stdout().flush());
+            }
+        });
+        let deadline = Instant::now() + self.timeout;
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break Some(status);
+            }
+            if Instant::now() > deadline {
+                qemu::stop(&mut child);
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        match copier.join() {
+            Ok(result) => result.with_context(|| format!("cannot write {}", console.display()))?,
+            Err(_) => bail!("the thread that reads the console panicked"),
+        }
+        Ok(status)
+    }
+}
+
+/// A directory of this run alone, removed at its end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let dir = paths::guest().join(format!("run-{}", std::process::id()));
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind costs space only.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn empty(dir: &Path) -> Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("cannot empty {}", dir.display()))?;
+    }
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))
+}
+
+fn append_text(tar: &mut tar::Builder<File>, path: &str, text: &str) -> Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(text.len() as u64);
+    header.set_mode(0o644);
+    header.set_cksum();
+    tar.append_data(&mut header, path, text.as_bytes()).with_context(|| format!("cannot pack {path}"))
+}
+
+/// Unpacks the guest's `/out` and returns the exit code that it wrote, if it came that far.
+fn unpack(tarball: &Path, out: &Path) -> Result<Option<u8>> {
+    let file = File::open(tarball).with_context(|| format!("cannot read {}", tarball.display()))?;
+    let mut archive = tar::Archive::new(BufReader::new(file));
+    let mut code = None;
+    for entry in archive.entries()? {
+        let mut entry = entry.context("the guest's results are cut off (is /out too large?)")?;
+        let path = entry.path()?.into_owned();
+        if path == Path::new("ff/exit-code") {
+            let mut text = String::new();
+            entry.read_to_string(&mut text)?;
+            code = text.trim().parse().ok();
+        } else if let Ok(below) = path.strip_prefix("out")
+            && below != Path::new("")
+        {
+            let to = out.join(below);
+            entry.unpack(&to).with_context(|| format!("cannot write {}", to.display()))?;
+        }
+    }
+    Ok(code)
+}
+
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_survive_the_shell() {
+        assert_eq!(quoted("a 'b' $c"), r"'a '\''b'\'' $c'");
+    }
+
+    #[test]
+    fn no_results_mean_no_code() {
+        let dir = std::env::temp_dir().join(format!("xtask-unpack-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let blank = dir.join("out.tar");
+        File::create(&blank).unwrap().set_len(1 << 20).unwrap();
+        assert_eq!(unpack(&blank, &dir).unwrap(), None);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

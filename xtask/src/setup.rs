@@ -1,0 +1,63 @@
+//! `cargo xtask setup`, and the part of it that each other verb needs.
+
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use anyhow::Result;
+
+use crate::apt::Apt;
+use crate::{host, image, kernel, step, toolchain};
+
+/// Gets everything: Debian packages, the BPF toolchain, bpf-linker, the kernels, the guest's image.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The Debian mirror to use instead of the machine's own
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+}
+
+/// Something that a verb needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// QEMU, the kernels, their headers and the guest's image.
+    Guest,
+    /// A toolchain that builds BPF objects.
+    Bpf,
+    /// The tools of `cargo xtask lint`.
+    Lint,
+}
+
+static MIRROR: OnceLock<String> = OnceLock::new();
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(mirror) = &args.mirror {
+        // The first and only time that it is set.
+        let _ = MIRROR.set(mirror.clone());
+    }
+    let _lock = step::lock()?;
+    step::timed("setup", || ensure(&[Need::Guest, Need::Bpf, Need::Lint]))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Gets what `needs` name and is not there yet.
+pub fn ensure(needs: &[Need]) -> Result<()> {
+    let bpf = if needs.contains(&Need::Bpf) { Some(toolchain::choose()?) } else { None };
+    let mut packages = host::BASE.to_vec();
+    if needs.contains(&Need::Lint) {
+        packages.extend(host::LINT);
+    }
+    if let Some(toolchain) = bpf {
+        packages.extend(toolchain.packages());
+    }
+    host::ensure(&packages)?;
+    if let Some(toolchain) = bpf {
+        toolchain.ensure_linker()?;
+    }
+    if needs.contains(&Need::Guest) {
+        let apt = Apt::new(MIRROR.get().map(String::as_str))?;
+        kernel::fetch(&apt)?;
+        image::ensure(&apt)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! The toolchain that builds BPF objects: the choice is made here, and nowhere else.
+//!
+//! `-Zbuild-std=core` needs the sources of the standard library. They come with rustup's nightly, or with
+//! Debian's `rust-web-src`, whose stable compiler takes nightly flags by `RUSTC_BOOTSTRAP`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Result, bail};
+
+use crate::{paths, run, step};
+
+/// A way to build BPF objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Toolchain {
+    /// rustup's nightly with its `rust-src` component.
+    Rustup,
+    /// Debian's compiler with its packaged sources.
+    Debian,
+}
+
+/// The environment variable that overrides the choice.
+const TOOLCHAIN_ENV: &str = "FREEZEFRAME_BPF_TOOLCHAIN";
+
+/// The `bpf-linker` that matches both compilers.
+const LINKER_VERSION: &str = "0.13";
+
+/// The target of BPF objects.
+pub const TARGET: &str = "bpfel-unknown-none";
+
+const RUSTFLAGS: &str =
+    "-C linker=bpf-linker -C debuginfo=2 -C link-arg=--btf --cfg bpf_target_arch=\"x86_64\"";
+
+static CHOICE: OnceLock<Toolchain> = OnceLock::new();
+
+/// Chooses the toolchain and says which, and why.
+pub fn choose() -> Result<Toolchain> {
+    if let Some(choice) = CHOICE.get() {
+        return Ok(*choice);
+    }
+    let (choice, why) = match std::env::var(TOOLCHAIN_ENV).as_deref() {
+        Ok("rustup") => (Toolchain::Rustup, format!("{TOOLCHAIN_ENV} says so")),
+        Ok("debian") => (Toolchain::Debian, format!("{TOOLCHAIN_ENV} says so")),
+        Ok(other) => bail!("{TOOLCHAIN_ENV} is `{other}`; it takes `rustup` or `debian`"),
+        Err(_) if rustup_has_sources() => {
+            (Toolchain::Rustup, "rustup has a nightly with rust-src".to_owned())
+        }
+        Err(_) if run::on_path("apt-get") => {
+            (Toolchain::Debian, "rustup has no nightly with rust-src".to_owned())
+        }
+        Err(_) => bail!(
+            "no toolchain here can build BPF objects; run: \
+             rustup toolchain install nightly --component rust-src"
+        ),
+    };
+    eprintln!("  BPF toolchain: {} ({why}; {TOOLCHAIN_ENV}=rustup|debian overrides)", choice.name());
+    Ok(*CHOICE.get_or_init(|| choice))
+}
+
+impl Toolchain {
+    /// The name that [`TOOLCHAIN_ENV`] takes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rustup => "rustup",
+            Self::Debian => "debian",
+        }
+    }
+
+    /// The Debian packages that it needs.
+    pub const fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Rustup => &[],
+            Self::Debian => &["cargo-web", "rustc-web", "rust-web-src", "llvm-22-dev", "libzstd-dev", "zlib1g-dev"],
+        }
+    }
+
+    /// The compiler's own description: a part of the key of whatever it builds.
+    pub fn version(self) -> Result<String> {
+        run::output(self.command("rustc").arg("-vV"))
+    }
+
+    /// Builds `bpf-linker` against the LLVM that matches the compiler.
+    pub fn ensure_linker(self) -> Result<()> {
+        let linker = paths::tools().join("bin/bpf-linker");
+        let key = step::key((self.name(), LINKER_VERSION, self.version()?));
+        step::cached("bpf-linker", key, &linker, || {
+            let mut cargo = self.command("cargo");
+            cargo.args(["install", "bpf-linker", "--locked", "--force", "--version", LINKER_VERSION]);
+            if self == Self::Debian {
+                cargo.args(["--no-default-features", "--features", "llvm-22"]);
+            }
+            cargo.arg("--root").arg(paths::tools()).arg("--target-dir").arg(paths::cache().join("bpf-linker"));
+            run::logged("bpf-linker", &mut cargo)
+        })
+    }
+
+    /// A cargo that builds for [`TARGET`]; the caller adds what to build.
+    pub fn build(self) -> Command {
+        let mut cargo = self.command("cargo");
+        cargo.args(["build", "--release", "-Zbuild-std=core", "--target", TARGET]);
+        cargo.env("RUSTFLAGS", RUSTFLAGS);
+        cargo
+    }
+
+    /// `cargo` or `rustc` of this toolchain, free of what the cargo that runs us has set.
+    fn command(self, program: &str) -> Command {
+        let mut command = match self {
+            Self::Rustup => {
+                let mut command = Command::new(program);
+                command.arg("+nightly");
+                command
+            }
+            Self::Debian => Command::new(Path::new("/usr/bin").join(program)),
+        };
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            let ours = text.starts_with("RUSTUP_TOOLCHAIN") || text.starts_with("RUST_RECURSION");
+            let cargos = text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST");
+            if ours || cargos || matches!(&*text, "CARGO" | "RUSTC" | "RUSTDOC" | "RUSTFLAGS" | "LD_LIBRARY_PATH") {
+                command.env_remove(&name);
+            }
+        }
+        let mut path = vec![paths::tools().join("bin")];
+        if self == Self::Debian {
+            path.push(PathBuf::from("/usr/bin"));
+            command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
+        }
+        command.env("PATH", prepend(path));
+        command
+    }
+}
+
+fn prepend(mut first: Vec<PathBuf>) -> OsString {
+    if let Some(path) = std::env::var_os("PATH") {
+        first.extend(std::env::split_paths(&path));
+    }
+    std::env::join_paths(first).unwrap_or_default()
+}
+
+fn rustup_has_sources() -> bool {
+    let sysroot = run::output(Toolchain::Rustup.command("rustc").args(["--print", "sysroot"]));
+    sysroot.is_ok_and(|dir| Path::new(dir.trim()).join("lib/rustlib/src/rust/library/core").is_dir())
+}
