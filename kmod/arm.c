@@ -10,7 +10,6 @@
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 #include <linux/smp.h>
-#include <linux/swapops.h>
 #include <asm/tlbflush.h>
 
 #include "compat.h"
@@ -105,9 +104,8 @@ static enum ff_step ff_arm_pte(struct ff_walk *walk, unsigned long addr, pte_t *
 	if (pte_none(pte))
 		return FF_STEP_NEXT;
 	if (!pte_present(pte)) {
-		if (is_pte_marker(pte) && !is_swapin_error_pte(pte))
-			return FF_STEP_NEXT;
-		return FF_STEP_BRING_IN;
+		/* A marker is a note of userfaultfd's, not a page. */
+		return is_pte_marker(pte) && !ff_pte_is_lost(pte) ? FF_STEP_NEXT : FF_STEP_BRING_IN;
 	}
 	page = ff_private_page(pte);
 	if (!page)
@@ -290,7 +288,7 @@ static int ff_walk_vma(struct ff_walk *walk)
 		pud_t *pud;
 
 		next = pud_addr_end(addr, end);
-		if (pgd_none_or_clear_bad(pgd))
+		if (pgd_none(*pgd) || pgd_bad(*pgd))
 			continue;
 		p4d = p4d_offset(pgd, addr);
 		if (p4d_none(*p4d) || p4d_bad(*p4d))

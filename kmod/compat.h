@@ -3,9 +3,15 @@
 #ifndef FF_COMPAT_H
 #define FF_COMPAT_H
 
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/mm.h>
+#include <linux/pid.h>
 #include <linux/rmap.h>
 #include <linux/sched.h>
+#include <linux/swap.h>
+#include <linux/swapops.h>
 #include <linux/version.h>
 
 /* 6.6 renamed ptep_get() users; 6.1 has it as well. 6.5 dropped the vmas argument. */
@@ -38,6 +44,16 @@ static inline void ff_vma_lock(struct vm_area_struct *vma)
 #endif
 }
 
+/* 6.12 dropped mmap_write_trylock(), which nobody used. */
+static inline bool ff_mmap_write_trylock(struct mm_struct *mm)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	return down_write_trylock(&mm->mmap_lock);
+#else
+	return mmap_write_trylock(mm);
+#endif
+}
+
 /* 6.12 leaves a sleeper on the run queue until it is picked once more (delayed dequeue). */
 static inline bool ff_task_queued(struct task_struct *task)
 {
@@ -58,9 +74,42 @@ static inline bool ff_task_is_worker(struct task_struct *task)
 #endif
 }
 
-static inline bool ff_vma_growsdown(const struct vm_area_struct *vma)
+/*
+ * The process behind a pidfd, with a reference. pidfd_get_pid() is not exported. 6.9 gave pidfds a filesystem
+ * of their own; before, they were anonymous inodes that nothing but their name tells apart.
+ */
+static inline struct pid *ff_pidfd_pid(struct file *file)
 {
-	return vma->vm_flags & VM_GROWSDOWN;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+	return file_inode(file)->i_sb->s_magic == PID_FS_MAGIC ? file_inode(file)->i_private : NULL;
+#else
+	bool anonymous = file_inode(file)->i_sb->s_magic == ANON_INODE_FS_MAGIC;
+
+	return anonymous && !strcmp(file->f_path.dentry->d_name.name, "[pidfd]") ? file->private_data : NULL;
+#endif
+}
+
+/* NULL: not a pidfd. */
+static inline struct pid *ff_pidfd_get_pid(int fd)
+{
+	struct file *file = fget(fd);
+	struct pid *pid = NULL;
+
+	if (file) {
+		pid = get_pid(ff_pidfd_pid(file));
+		fput(file);
+	}
+	return pid;
+}
+
+/* 6.1 calls a page that could not be read back "swapin error", 6.6 folded that into the poison marker. */
+static inline bool ff_pte_is_lost(pte_t pte)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+	return is_poisoned_swp_entry(pte_to_swp_entry(pte));
+#else
+	return is_swapin_error_entry(pte_to_swp_entry(pte));
+#endif
 }
 
 #endif

@@ -76,7 +76,7 @@ static bool ff_spaces_trylock(struct ff_snapshot *snap)
 	u32 index;
 
 	for (index = 0; index < snap->space_count; index++) {
-		if (!mmap_write_trylock(snap->spaces[index].mm)) {
+		if (!ff_mmap_write_trylock(snap->spaces[index].mm)) {
 			ff_spaces_unlock(snap);
 			return false;
 		}
@@ -152,7 +152,7 @@ static u32 ff_vma_flags(struct vm_area_struct *vma)
 		flags |= FF_VMA_EXEC;
 	if (vma->vm_flags & VM_MAYSHARE)
 		flags |= FF_VMA_SHARED;
-	if (ff_vma_growsdown(vma))
+	if (vma->vm_flags & VM_GROWSDOWN)
 		flags |= FF_VMA_GROWSDOWN;
 	if (vma->vm_flags & VM_DONTDUMP)
 		flags |= FF_VMA_DONTDUMP;

@@ -3,6 +3,7 @@
 
 #include <linux/cred.h>
 #include <linux/pid.h>
+#include <linux/pid_namespace.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
@@ -21,7 +22,7 @@ static int ff_target_find(struct ff_snapshot *snap, s32 index, struct ff_target 
 		pid = find_get_pid(target.id);
 	} else if (target.kind == FF_TARGET_PIDFD) {
 		pid = ff_pidfd_get_pid(target.id);
-		if (IS_ERR(pid))
+		if (!pid)
 			return ff_fail(snap, -EBADF, FF_REASON_BAD_PIDFD, index, 0);
 	} else {
 		return ff_fail(snap, -EINVAL, FF_REASON_BAD_ARGUMENT, index, 0);

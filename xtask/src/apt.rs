@@ -1,216 +1,141 @@
-//! Debian packages: those of the host, and those that are only downloaded.
+//! A private apt: its own sources, lists and cache below `target/`, so the machine's stay as they are.
 //!
-//! Downloads go through a private apt configuration under `target/xtask/apt`; the machine's own sources are read,
-//! never changed. No mirror is named here: it is the one that the machine uses, or the one that an option names.
+//! The mirror is the one that the machine's own sources name; elsewhere `--mirror` or
+//! `FREEZEFRAME_DEBIAN_MIRROR` does.
 
-use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context, Result, bail};
 
-use crate::paths::Paths;
-use crate::run;
-use crate::stamp::{self, Inputs};
+use crate::{paths, run};
 
-/// Names a mirror (`URL/debian`) where the machine's own apt sources do not.
-pub const MIRROR_ENV: &str = "FREEZEFRAME_DEBIAN_MIRROR";
-
-/// The release that the guest runs; its backports bring the newer kernel.
+/// The release that the guest is made of.
 pub const RELEASE: &str = "bookworm";
 
+/// Where that release keeps newer kernels.
+pub const BACKPORTS: &str = "bookworm-backports";
+
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+const MIRROR_ENV: &str = "FREEZEFRAME_DEBIAN_MIRROR";
 
-/// Whether this machine installs software with apt.
-pub fn is_debian() -> bool {
-    Path::new("/etc/debian_version").exists() && run::on_path("apt-get")
+/// The apt sources of the guest and of its kernels.
+pub struct Apt {
+    sources: Vec<String>,
 }
 
-/// Whether every one of these packages is installed.
-pub fn installed(packages: &[&str]) -> bool {
-    missing(packages).is_empty()
-}
-
-fn missing<'a>(packages: &[&'a str]) -> Vec<&'a str> {
-    let known = Command::new("dpkg-query")
-        .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
-        .args(packages)
-        .output()
-        .map(|out| String::from_utf8_lossy(&out.stdout).into_owned())
-        .unwrap_or_default();
-    let is_in = |p: &str| known.lines().any(|line| line == format!("{p} installed"));
-    packages.iter().copied().filter(|p| !is_in(p)).collect()
-}
-
-/// Installs what is missing, or says what to install where we cannot.
-pub fn install(packages: &[&str]) -> Result<()> {
-    if !is_debian() {
-        bail!(
-            "this machine is not a Debian one, so nothing was installed; \
-             set-up needs what these Debian packages contain: {}",
-            packages.join(" ")
-        );
-    }
-    let missing = missing(packages);
-    if missing.is_empty() {
-        return Ok(());
-    }
-    if !is_root() {
-        bail!("packages are missing and we are not root; run: sudo apt-get install {}", missing.join(" "));
-    }
-    eprintln!("xtask: installing {} …", missing.join(" "));
-    let start = std::time::Instant::now();
-    let apt = |args: &[&str]| {
-        let mut cmd = Command::new("apt-get");
-        cmd.env("DEBIAN_FRONTEND", "noninteractive").args(args);
-        cmd
-    };
-    run::run(apt(&["update", "-q"]).stdout(std::io::stderr()))?;
-    run::run(apt(&["install", "-y", "-q", "--no-install-recommends"]).args(&missing).stdout(std::io::stderr()))
-        .context("the packages can be installed by hand, then run this again")?;
-    eprintln!("xtask: packages installed in {:.1} s", start.elapsed().as_secs_f64());
-    Ok(())
-}
-
-/// Whether apt knows a version of every one of these packages.
-pub fn available(packages: &[&str]) -> bool {
-    packages.iter().all(|p| {
-        run::output(Command::new("apt-cache").args(["policy", p]))
-            .is_ok_and(|text| text.lines().any(|l| l.contains("Candidate:") && !l.contains("(none)")))
-    })
-}
-
-/// Whether we run as root.
-pub fn is_root() -> bool {
-    run::output(Command::new("id").arg("-u")).is_ok_and(|uid| uid.trim() == "0")
-}
-
-/// A private apt: its own sources and lists, nothing of the machine's.
-#[derive(Debug)]
-pub struct PrivateApt {
-    dir: PathBuf,
-}
-
-impl PrivateApt {
-    /// Writes the configuration and fetches the package lists, unless that was done with the same sources.
-    pub fn prepare(paths: &Paths) -> Result<Self> {
-        let apt = Self { dir: paths.cache("apt") };
-        let sources = sources()?;
-        let inputs = Inputs::new().bytes(&sources).bytes(apt.dir.as_os_str().as_encoded_bytes());
-        stamp::step(paths, "package lists", &inputs, &apt.sources_file(), || {
-            for dir in ["state/lists/partial", "cache/archives/partial", "parts"] {
-                fs::create_dir_all(apt.dir.join(dir))?;
-            }
-            fs::write(apt.sources_file(), &sources)?;
-            run::run_quietly(apt.command("apt-get").args(["update", "-q"]))
-        })?;
-        Ok(apt)
-    }
-
-    /// The sources, one `deb` line each.
-    pub fn sources_file(&self) -> PathBuf {
-        self.dir.join("sources.list")
-    }
-
-    /// One field of a package; `package` may be `name=version` or `name/suite`.
-    pub fn field(&self, package: &str, field: &str) -> Result<String> {
-        let text = run::output(self.command("apt-cache").args(["show", "--no-all-versions", package]))?;
-        let prefix = format!("{field}: ");
-        match text.lines().find_map(|line| line.strip_prefix(&prefix)) {
-            Some(value) => Ok(value.to_owned()),
-            None => bail!("the package {package} has no field {field}"),
+impl Apt {
+    /// The sources on `mirror`, or on the mirror that the environment or the machine names.
+    pub fn new(mirror: Option<&str>) -> Result<Self> {
+        let named = mirror.map(str::to_owned).or_else(|| std::env::var(MIRROR_ENV).ok());
+        let (main, security) = match named {
+            Some(uri) => (uri, None),
+            None => machine_mirrors()?,
+        };
+        let line = |uri: &str, suite: &str| format!("deb [signed-by={KEYRING}] {uri} {suite} main");
+        let mut sources = vec![line(&main, RELEASE), line(&main, BACKPORTS)];
+        if let Some(uri) = security {
+            sources.push(line(&uri, &format!("{RELEASE}-security")));
         }
+        Ok(Self { sources })
     }
 
-    /// The versions of a package that the sources offer, newest first.
-    pub fn versions(&self, package: &str) -> Result<Vec<String>> {
-        let table = run::output(self.command("apt-cache").args(["madison", package]))?;
-        Ok(table.lines().filter_map(|line| line.split('|').nth(1)).map(|v| v.trim().to_owned()).collect())
+    /// The sources the guest's own packages come from, as one-line entries.
+    pub fn guest_sources(&self) -> Vec<&str> {
+        self.sources.iter().map(String::as_str).filter(|line| !line.contains(BACKPORTS)).collect()
     }
 
-    /// Downloads packages into a directory.
-    pub fn download(&self, packages: &[String], into: &Path) -> Result<()> {
+    /// Every source, for the keys of cached steps.
+    pub fn sources(&self) -> &[String] {
+        &self.sources
+    }
+
+    /// Fetches the package lists.
+    pub fn update(&self) -> Result<()> {
+        let dir = dir();
+        fs::create_dir_all(dir.join("state/lists/partial"))?;
+        fs::create_dir_all(dir.join("cache/archives/partial"))?;
+        fs::write(dir.join("sources.list"), self.sources.join("\n") + "\n")?;
+        run::logged("apt-update", private("apt-get").arg("update"))
+    }
+
+    /// The records of every known version of `package`, each as (version, dependencies).
+    pub fn versions(&self, package: &str) -> Result<Vec<(String, Vec<String>)>> {
+        let text = run::output(private("apt-cache").args(["show", package]))?;
+        Ok(text.split("\n\n").filter_map(parse_record).collect())
+    }
+
+    /// Downloads packages (`name` or `name=version`) into `into`.
+    pub fn download(&self, packages: &[String], into: &std::path::Path) -> Result<()> {
         fs::create_dir_all(into)?;
-        run::run_quietly(self.command("apt-get").args(["download", "-q"]).args(packages).current_dir(into))
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut cmd = Command::new(program);
-        let dir = self.dir.display();
-        for option in [
-            format!("Dir::State={dir}/state"),
-            format!("Dir::Cache={dir}/cache"),
-            format!("Dir::Etc::sourcelist={dir}/sources.list"),
-            format!("Dir::Etc::sourceparts={dir}/parts"),
-            "Dir::State::status=/dev/null".to_owned(),
-            format!("Dir::Etc::preferencesparts={dir}/parts"),
-            "APT::Sandbox::User=root".to_owned(),
-        ] {
-            cmd.arg("-o").arg(option);
-        }
-        cmd
+        let name = format!("apt-download-{}", into.file_name().unwrap_or_default().to_string_lossy());
+        run::logged(&name, private("apt-get").arg("download").args(packages).current_dir(into))
     }
 }
 
-/// The `deb` lines of the private apt: our release, its updates, its security fixes, its backports.
-fn sources() -> Result<String> {
-    let mut lines = Vec::new();
-    let mut add = |uri: &str, suite: &str, keyring: &str| {
-        let line = format!("deb [signed-by={keyring}] {uri} {suite} main");
-        if !lines.contains(&line) {
-            lines.push(line);
-        }
-    };
-    let own = own_sources();
-    let main = match env::var(MIRROR_ENV) {
-        Ok(uri) => uri,
-        Err(_) => match own.iter().find(|s| is_main_archive(s)) {
-            Some(source) => source.uri.clone(),
-            None => bail!(
-                "no Debian mirror in this machine's apt sources; name one with --mirror URL or {MIRROR_ENV}=URL"
-            ),
-        },
-    };
-    for suite in [RELEASE.to_owned(), format!("{RELEASE}-updates"), format!("{RELEASE}-backports")] {
-        add(&main, &suite, KEYRING);
+fn dir() -> PathBuf {
+    paths::cache().join("apt")
+}
+
+fn private(program: &str) -> Command {
+    let dir = dir();
+    let mut command = Command::new(program);
+    for (option, value) in [
+        ("Dir::State", dir.join("state")),
+        ("Dir::State::status", "/dev/null".into()),
+        ("Dir::Cache", dir.join("cache")),
+        ("Dir::Etc::sourcelist", dir.join("sources.list")),
+        ("Dir::Etc::sourceparts", "/dev/null".into()),
+        ("Dir::Etc::preferences", "/dev/null".into()),
+        ("Dir::Etc::preferencesparts", "/dev/null".into()),
+        ("APT::Sandbox::User", "root".into()),
+        ("APT::Architecture", "amd64".into()),
+    ] {
+        command.arg("-o").arg(format!("{option}={}", value.display()));
     }
-    let security = format!("{RELEASE}-security");
-    if let Some(source) = own.iter().find(|s| s.suite == security) {
-        add(&source.uri, &security, KEYRING);
-    }
-    Ok(lines.join("\n") + "\n")
+    command
 }
 
-/// A `deb` entry of the machine's own sources.
-#[derive(Debug, PartialEq, Eq)]
-struct Source {
-    uri: String,
-    suite: String,
-}
-
-/// An archive that carries whole Debian releases (their `-updates` suite lies beside them).
-fn is_main_archive(source: &Source) -> bool {
-    source.suite == RELEASE
-        || (source.uri.trim_end_matches('/').ends_with("/debian") && source.suite.ends_with("-updates"))
-}
-
-/// What apt itself makes of the machine's sources, in whichever format they are written.
-fn own_sources() -> Vec<Source> {
-    let targets = run::output(Command::new("apt-get").args([
+/// The machine's mirrors of Debian: the main archive, and the security archive where it has one.
+fn machine_mirrors() -> Result<(String, Option<String>)> {
+    let codename = os_release("VERSION_CODENAME").unwrap_or_default();
+    let text = run::output(Command::new("apt-get").args([
         "indextargets",
         "--format",
         "$(REPO_URI) $(RELEASE)",
         "Created-By: Packages",
-    ]));
-    parse_targets(&targets.unwrap_or_default())
+    ]))
+    .context("cannot read the machine's apt sources")?;
+    let Some(main) = repository(&text, RELEASE).or_else(|| repository(&text, &codename)) else {
+        bail!(
+            "the machine's apt sources name no Debian mirror; name one with --mirror URL or {MIRROR_ENV} \
+             (a copy of the main archive that has {RELEASE} and {BACKPORTS})"
+        );
+    };
+    let security = repository(&text, &format!("{RELEASE}-security"))
+        .or_else(|| repository(&text, &format!("{codename}-security")));
+    Ok((main, security))
 }
 
-fn parse_targets(text: &str) -> Vec<Source> {
-    text.lines()
-        .filter_map(|line| line.split_once(' '))
-        .map(|(uri, suite)| Source { uri: uri.to_owned(), suite: suite.to_owned() })
-        .collect()
+fn repository(targets: &str, release: &str) -> Option<String> {
+    targets.lines().find_map(|line| match line.split_once(' ') {
+        Some((uri, name)) if name == release => Some(uri.to_owned()),
+        _ => None,
+    })
+}
+
+fn os_release(field: &str) -> Option<String> {
+    let text = fs::read_to_string("/etc/os-release").ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix('='))?;
+    Some(value.trim_matches('"').to_owned())
+}
+
+fn parse_record(record: &str) -> Option<(String, Vec<String>)> {
+    let field = |name: &str| record.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    let depends = field("Depends").unwrap_or_default();
+    let depends = depends.split(", ").filter_map(|entry| entry.split_whitespace().next()).map(str::to_owned).collect();
+    Some((field("Version")?.to_owned(), depends))
 }
 
 #[cfg(test)]
@@ -218,14 +143,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_main_archive_is_told_from_security_and_strangers() {
-        let text = "http://m.example/debian-security/ bookworm-security\n\
-                    http://other.example/repo/ stable\n\
-                    http://m.example/debian/ bookworm\n";
-        let sources = parse_targets(text);
-        assert_eq!(sources.len(), 3);
-        let main: Vec<_> = sources.iter().filter(|s| is_main_archive(s)).collect();
-        assert_eq!(main.len(), 1);
-        assert_eq!(main[0].uri, "http://m.example/debian/");
+    fn a_record_gives_version_and_names() {
+        let record = "Package: linux-headers\nVersion: 6.1.1-2\nDepends: linux-kbuild-6.1 (>= 6.1), gcc-12 | gcc";
+        let parsed = parse_record(record).unwrap();
+        assert_eq!(parsed.0, "6.1.1-2");
+        assert_eq!(parsed.1, ["linux-kbuild-6.1", "gcc-12"]);
+    }
+
+    #[test]
+    fn a_mirror_is_found_by_its_release() {
+        let targets = "http://a/debian/ bookworm\nhttp://b/security/ bookworm-security";
+        assert_eq!(repository(targets, "bookworm-security").as_deref(), Some("http://b/security/"));
+        assert_eq!(repository(targets, "sid"), None);
     }
 }

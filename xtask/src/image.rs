@@ -1,29 +1,21 @@
-//! The guest's disk image: a small Debian that boots directly, with the modules of every supported kernel.
+//! The guest's disk: one ext4 image for every kernel, made by mmdebstrap.
+//!
+//! It holds Debian's packages, the kernels' modules and the first stage of the init. What changes often (the
+//! second stage, the module, the controller, the job) comes with the job.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context, Result};
 
-use crate::apt::{self, PrivateApt};
-use crate::kernel::Unpacked;
-use crate::paths::Paths;
-use crate::run;
-use crate::stamp::{self, Inputs};
+use crate::apt::{self, Apt};
+use crate::kernel::{Kernel, Series};
+use crate::{host, paths, run, step};
 
-/// The program that the kernel starts, inside the image.
-pub const INIT: &str = "/sbin/vm-init";
-
-const STUB_INIT: &str = include_str!("guest/stub-init.sh");
-
-/// How large the root file system is; the file is sparse.
-const SIZE: &str = "6G";
-
-/// What the guest contains beyond a minimal Debian.
+/// The packages in the guest besides Debian's minimal base.
 const PACKAGES: &[&str] = &[
     "age",
-    "btrfs-progs",
     "ca-certificates",
     "curl",
     "dmsetup",
@@ -43,49 +35,65 @@ const PACKAGES: &[&str] = &[
     "stress-ng",
     "util-linux",
     "xfsprogs",
-    "xz-utils",
     "zstd",
 ];
 
-/// Builds the image, unless it is there with the same contents.
-pub fn prepare(paths: &Paths, kernels: &[Unpacked]) -> Result<PathBuf> {
-    let image = paths.cache("guest/root.img");
-    let mut inputs = Inputs::new().bytes("image-1").bytes(STUB_INIT).bytes(SIZE).bytes(PACKAGES.join(" "));
-    for kernel in kernels {
-        inputs = inputs.bytes(kernel.release());
-    }
-    stamp::step(paths, "guest image", &inputs, &image, || build(paths, kernels, &image))?;
-    Ok(image)
+/// Size of the disk that the guest sees; the file is sparse.
+const SIZE: &str = "6G";
+
+/// The first stage of the guest's init.
+const STAGE1: &str = include_str!("../guest/stage1.sh");
+
+/// Unpacks `$1` in `$2`, adds the init `$3` and the module directories `$6…`, and makes the disk `$4` of size `$5`.
+const ASSEMBLE: &str = include_str!("../guest/assemble.sh");
+
+/// The image.
+pub fn path() -> PathBuf {
+    paths::guest().join("root.img")
 }
 
-fn build(paths: &Paths, kernels: &[Unpacked], image: &Path) -> Result<()> {
-    let apt = PrivateApt::prepare(paths)?;
-    let dir = image.parent().context("the image has no directory")?;
-    fs::create_dir_all(dir)?;
-    let stub = dir.join("vm-init");
-    fs::write(&stub, STUB_INIT)?;
+/// Makes the image where it is missing or its inputs changed.
+pub fn ensure(apt: &Apt) -> Result<()> {
+    fs::create_dir_all(paths::guest())?;
+    let tarball = paths::cache().join("root.tar");
+    let sources = apt.guest_sources();
+    let base_key = step::key((&sources, PACKAGES));
+    step::cached("guest packages", base_key, &tarball, || bootstrap(&sources, &tarball))?;
 
-    let mut cmd = Command::new("mmdebstrap");
-    // Services must not be started, documentation is not read, and lists are not needed in a guest.
-    cmd.args(["--variant=minbase", "--format=null", "--quiet"])
-        .arg("--dpkgopt=path-exclude=/usr/share/doc/*")
-        .arg("--dpkgopt=path-exclude=/usr/share/man/*")
-        .arg("--dpkgopt=path-exclude=/usr/share/locale/*")
-        .arg(format!("--include={}", PACKAGES.join(",")));
-    for kernel in kernels {
-        let modules = kernel.modules().join(kernel.release());
-        cmd.arg("--customize-hook=mkdir -p \"$1/lib/modules\"");
-        cmd.arg(format!("--customize-hook=copy-in '{}' /lib/modules", modules.display()));
-    }
-    cmd.arg(format!("--customize-hook=upload '{}' {INIT}", stub.display()));
-    cmd.arg(format!("--customize-hook=chmod 755 \"$1{INIT}\""));
-    cmd.arg("--customize-hook=rm -rf \"$1\"/var/lib/apt/lists/* \"$1\"/var/cache/apt/*");
-    // Made inside, where the files have their right owners also when we are not root, and then brought out.
-    cmd.arg(format!(
-        "--customize-hook=truncate -s {SIZE} \"$1.img\" && \
-         mkfs.ext4 -q -F -O ^has_journal -d \"$1\" \"$1.img\" && mv \"$1.img\" \"$1/root.img\""
-    ));
-    cmd.arg(format!("--customize-hook=download /root.img '{}'", image.display()));
-    cmd.args([apt::RELEASE, "-"]).arg(apt.sources_file());
-    run::run_quietly(&mut cmd)
+    let kernels = Series::ALL.iter().map(|series| series.unpacked()).collect::<Result<Vec<_>>>()?;
+    let releases: Vec<&str> = kernels.iter().map(|kernel| kernel.release.as_str()).collect();
+    let image_key = step::key((base_key, &releases, SIZE, STAGE1, ASSEMBLE));
+    step::cached("guest image", image_key, &path(), || assemble(&tarball, &kernels))
+}
+
+fn bootstrap(sources: &[&str], tarball: &Path) -> Result<()> {
+    run::logged(
+        "mmdebstrap",
+        Command::new("mmdebstrap")
+            .args(["--variant=minbase", "--architectures=amd64"])
+            .arg(format!("--include={}", PACKAGES.join(",")))
+            .args(["--aptopt=APT::Install-Recommends \"false\"", "--dpkgopt=path-exclude=/usr/share/doc/*"])
+            .args(["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*"])
+            .args([apt::RELEASE.as_ref(), tarball.as_os_str()])
+            .args(sources),
+    )
+}
+
+fn assemble(tarball: &Path, kernels: &[Kernel]) -> Result<()> {
+    let work = paths::guest().join("root.work");
+    let partial = paths::guest().join("root.img.partial");
+    let init = paths::cache().join("stage1.sh");
+    fs::write(&init, STAGE1)?;
+    // The owners of the files are kept: as root directly, else in a user namespace with its own range of ids.
+    let mut command = if host::is_root() {
+        Command::new("sh")
+    } else {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--map-auto", "sh"]);
+        command
+    };
+    command.args(["-c", ASSEMBLE, "assemble"]).arg(tarball).arg(&work).arg(&init).arg(&partial).arg(SIZE);
+    command.args(kernels.iter().map(Kernel::modules));
+    run::logged("guest-image", &mut command)?;
+    fs::rename(&partial, path()).context("cannot put the guest's image in place")
 }

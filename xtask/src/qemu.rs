@@ -1,154 +1,169 @@
-//! The one place that knows how to start QEMU.
+//! The command line of QEMU: every guest is started from here.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context, Result, bail};
 
-use crate::image;
-use crate::kernel::Unpacked;
-use crate::paths::Paths;
+use crate::kernel::Kernel;
+use crate::{paths, run, step};
 
-/// Overrides the choice between `kvm` and `tcg`.
-pub const ACCEL_ENV: &str = "FREEZEFRAME_ACCEL";
-
-/// How long a kernel may take to say hello under KVM before we call it hung.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// What executes the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What executes the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accel {
-    /// The processor itself.
+    /// The host's processor.
     Kvm,
-    /// Emulation, one thread for each virtual processor.
+    /// Emulation.
     Tcg,
-    /// Emulation with a clock that counts instructions: slow, but repeatable.
+    /// Emulation with a clock that counts instructions: slow, one processor, repeatable.
     Icount,
 }
 
 impl Accel {
-    fn arguments(self) -> Vec<&'static str> {
-        // cmpxchg16b corrupts the flags under QEMU 7.2's emulation and panics the guest.
+    /// The name, for messages.
+    pub const fn name(self) -> &'static str {
         match self {
-            Self::Kvm => vec!["-accel", "kvm", "-cpu", "host"],
-            Self::Tcg => vec!["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"],
-            Self::Icount => {
-                vec!["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-cpu", "max,-cx16"]
-            }
+            Self::Kvm => "KVM",
+            Self::Tcg => "TCG",
+            Self::Icount => "TCG with an instruction clock",
         }
     }
 }
 
 /// A machine to start.
-#[derive(Debug)]
 pub struct Machine<'a> {
-    /// The kernel to boot.
-    pub kernel: &'a Unpacked,
-    /// The root file system; what the guest writes to it is thrown away.
-    pub image: &'a Path,
+    /// The kernel it boots.
+    pub kernel: &'a Kernel,
     /// What executes it.
     pub accel: Accel,
-    /// How many processors.
+    /// Its processors; one with [`Accel::Icount`].
     pub smp: u32,
-    /// Memory in MiB.
-    pub mem: u32,
-    /// More words for the kernel's command line.
-    pub append: &'a str,
-    /// The job's tar and the file that takes the result.
-    pub disks: Option<(PathBuf, PathBuf)>,
-    /// A directory for temporary files.
+    /// Its memory.
+    pub mem_mib: u32,
+    /// Its disks.
+    pub disks: Option<Disks<'a>>,
+    /// Where QEMU keeps what the guest writes to its root.
     pub scratch: &'a Path,
 }
 
+/// The disks of a machine.
+pub struct Disks<'a> {
+    /// The root; what is written to it is thrown away.
+    pub root: &'a Path,
+    /// The job, as a tar.
+    pub input: &'a Path,
+    /// Where the guest leaves its tar of results.
+    pub output: &'a Path,
+}
+
+/// The environment variable that overrides the probe: `kvm` or `tcg`.
+const ACCEL_ENV: &str = "FREEZEFRAME_ACCEL";
+
+/// How long a guest under KVM may take to find that it has no disk.
+const PROBE: Duration = Duration::from_secs(20);
+
 impl Machine<'_> {
-    /// The command that runs it, with the console on its standard output. It dies with us.
+    /// The command that starts it, with its console on stdout; it dies with us.
     pub fn command(&self) -> Command {
-        let mut cmd = Command::new("setpriv");
-        cmd.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-M", "q35"])
-            .args(self.accel.arguments())
-            .args(["-smp", &self.smp.to_string(), "-m", &self.mem.to_string()])
-            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"])
-            .arg("-kernel")
-            .arg(self.kernel.vmlinuz())
-            .arg("-append")
-            .arg(format!(
-                "root=/dev/nvme0n1 rw init={} console=ttyS0 quiet panic=-1 oops=panic mitigations=off nokaslr \
-                 log_buf_len=8M rcupdate.rcu_cpu_stall_timeout=120 {}",
-                image::INIT,
-                self.append
-            ))
-            .arg("-drive")
-            .arg(format!("if=none,id=r,file={},format=raw,snapshot=on,cache=unsafe", comma(self.image)))
-            .args(["-device", "nvme,drive=r,serial=root"]);
-        if let Some((job, out)) = &self.disks {
-            cmd.arg("-drive")
-                .arg(format!("if=none,id=i,file={},format=raw,readonly=on", comma(job)))
-                .args(["-device", "virtio-blk-pci,drive=i,serial=in"])
-                .arg("-drive")
-                .arg(format!("if=none,id=o,file={},format=raw,cache=unsafe", comma(out)))
-                .args(["-device", "virtio-blk-pci,drive=o,serial=out"]);
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-M", "q35", "-nodefaults"]);
+        command.args(["-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"]);
+        match self.accel {
+            Accel::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
+            // QEMU 7.2's cmpxchg16b corrupts the flags under TCG and panics the guest: hide it.
+            Accel::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"]),
+            Accel::Icount => command
+                .args(["-accel", "tcg,thread=single", "-cpu", "max,-cx16"])
+                .args(["-icount", "shift=0,sleep=off"]),
+        };
+        let smp = if self.accel == Accel::Icount { 1 } else { self.smp };
+        command.args(["-smp", &smp.to_string(), "-m", &self.mem_mib.to_string()]);
+        command.arg("-kernel").arg(self.kernel.image());
+        command.args(["-append", &self.append()]);
+        if let Some(disks) = &self.disks {
+            let root = format!("file={},format=raw,snapshot=on,cache=unsafe", disks.root.display());
+            let input = format!("file={},format=raw,readonly=on", disks.input.display());
+            let output = format!("file={},format=raw,cache=unsafe", disks.output.display());
+            // Exactly one NVMe disk: with two, their names depend on the order of probing.
+            for (id, drive, device) in
+                [("root", root, "nvme"), ("in", input, "virtio-blk-pci"), ("out", output, "virtio-blk-pci")]
+            {
+                command.args(["-drive", &format!("if=none,id={id},{drive}")]);
+                command.args(["-device", &format!("{device},drive={id},serial={id}")]);
+            }
         }
-        // QEMU keeps what the guest writes to its root in a temporary file.
-        cmd.env("TMPDIR", self.scratch).stdin(Stdio::null());
-        cmd
+        command.env("TMPDIR", self.scratch).stdin(Stdio::null());
+        command
+    }
+
+    fn append(&self) -> String {
+        let mut append = String::from(
+            "console=ttyS0 quiet panic=-1 oops=panic mitigations=off nokaslr log_buf_len=16M \
+             rcupdate.rcu_cpu_stall_timeout=60",
+        );
+        if self.disks.is_some() {
+            append.push_str(" root=/dev/nvme0n1 rw init=/sbin/vm-init");
+        }
+        append
     }
 }
 
-/// QEMU's option syntax wants commas doubled.
-fn comma(path: &Path) -> String {
-    path.display().to_string().replace(',', ",,")
-}
-
-/// KVM where it works, else emulation; found out once by booting, and remembered.
-pub fn choose(paths: &Paths, kernel: &Unpacked, image: &Path) -> Result<Accel> {
+/// What guests run on here: KVM only where a guest has come up under it, which is tried once and remembered.
+pub fn accel(kernel: &Kernel) -> Result<Accel> {
     match std::env::var(ACCEL_ENV).as_deref() {
         Ok("kvm") => return Ok(Accel::Kvm),
         Ok("tcg") => return Ok(Accel::Tcg),
-        Ok(other) => anyhow::bail!("{ACCEL_ENV}={other}: it is either kvm or tcg"),
+        Ok(other) => bail!("{ACCEL_ENV} is `{other}`; it takes `kvm` or `tcg`"),
         Err(_) => {}
     }
-    let answer = paths.cache("accel");
-    match fs::read_to_string(&answer).as_deref().map(str::trim) {
-        Ok("kvm") => return Ok(Accel::Kvm),
-        Ok("tcg") => return Ok(Accel::Tcg),
-        _ => {}
+    if !Path::new("/dev/kvm").exists() {
+        return Ok(Accel::Tcg);
     }
-    let works = fs::File::options().read(true).write(true).open("/dev/kvm").is_ok()
-        && probe(&Machine {
-            kernel,
-            image,
-            accel: Accel::Kvm,
-            smp: 1,
-            mem: 512,
-            append: "ff.probe",
-            disks: None,
-            scratch: &paths.cache(""),
-        })?;
-    let (accel, name) = if works { (Accel::Kvm, "kvm") } else { (Accel::Tcg, "tcg") };
-    eprintln!("xtask: guests run under {name} (remembered in {}; {ACCEL_ENV} overrides it)", answer.display());
-    fs::write(&answer, name).with_context(|| format!("cannot write {}", answer.display()))?;
-    Ok(accel)
+    let host = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let answer = paths::cache().join("kvm");
+    let key = step::key((host, run::output(Command::new("qemu-system-x86_64").arg("--version"))?));
+    step::cached("probe KVM", key, &answer, || {
+        let text = match probe(kernel) {
+            Ok(()) => "works".to_owned(),
+            Err(error) => format!("unusable: {error:#}"),
+        };
+        eprintln!("  /dev/kvm: {text}");
+        fs::write(&answer, text).with_context(|| format!("cannot write {}", answer.display()))
+    })?;
+    Ok(if fs::read_to_string(&answer)? == "works" { Accel::Kvm } else { Accel::Tcg })
 }
 
-/// Boots once and waits for the sign of life that the guest's init prints for `ff.probe`.
-fn probe(machine: &Machine<'_>) -> Result<bool> {
-    eprintln!("xtask: trying KVM (at most {} s) …", PROBE_TIMEOUT.as_secs());
-    let log = machine.scratch.join("kvm-probe.log");
-    let mut child = machine
-        .command()
-        .stdout(fs::File::create(&log)?)
-        .stderr(Stdio::null())
-        .spawn()
-        .context("cannot run qemu-system-x86_64")?;
-    let deadline = Instant::now() + PROBE_TIMEOUT;
-    let mut alive = false;
-    while !alive && Instant::now() < deadline && child.try_wait()?.is_none() {
+/// Boots `kernel` without a disk under KVM: it works when the kernel says in time that it found no root.
+fn probe(kernel: &Kernel) -> Result<()> {
+    let scratch = paths::cache();
+    let machine = Machine { kernel, accel: Accel::Kvm, smp: 1, mem_mib: 512, disks: None, scratch: &scratch };
+    fs::create_dir_all(paths::logs())?;
+    let log = paths::logs().join("kvm-probe.log");
+    let mut child = machine.command().stdout(fs::File::create(&log)?).stderr(Stdio::null()).spawn()?;
+    let said = || {
+        fs::read(&log).is_ok_and(|text| String::from_utf8_lossy(&text).contains("Unable to mount root fs"))
+    };
+    let start = Instant::now();
+    while start.elapsed() < PROBE {
+        let ended = child.try_wait()?.is_some();
+        if said() {
+            stop(&mut child);
+            return Ok(());
+        }
+        if ended {
+            bail!("QEMU ended before the guest's kernel said anything");
+        }
         std::thread::sleep(Duration::from_millis(100));
-        alive = fs::read(&log).is_ok_and(|text| String::from_utf8_lossy(&text).contains("freezeframe-probe-ok"));
     }
-    child.kill()?;
-    child.wait()?;
-    Ok(alive)
+    stop(&mut child);
+    bail!("the guest's kernel said nothing within {} s", PROBE.as_secs())
+}
+
+/// Kills a QEMU and takes its exit status.
+pub fn stop(child: &mut Child) {
+    // Both fail only when it has already ended.
+    let _ = child.kill();
+    let _ = child.wait();
 }

@@ -1,64 +1,94 @@
-//! Running other programs, so that a failure names the command and what to do about it.
+//! Running other programs, so that a failure says what was run and what it answered.
 
-use std::ffi::OsStr;
-use std::io::ErrorKind;
+use std::fs::{self, File};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context, Result, bail};
 
-/// Runs the command with our standard streams; anything but success is an error.
-pub fn run(cmd: &mut Command) -> Result<()> {
-    let status = cmd.status().map_err(|e| explain(cmd, &e))?;
+use crate::paths;
+
+/// How much of a quiet command's output an error shows.
+const TAIL_LINES: usize = 30;
+
+/// Runs `command` with its output on our terminal.
+pub fn shown(command: &mut Command) -> Result<()> {
+    let line = describe(command);
+    let status = command.status().with_context(|| format!("cannot run `{line}`"))?;
     if !status.success() {
-        bail!("`{}` failed: {status}", line(cmd));
+        bail!("`{line}` failed ({status})");
     }
     Ok(())
 }
 
-/// Runs the command quietly; when it fails, the error carries what it printed.
-pub fn run_quietly(cmd: &mut Command) -> Result<()> {
-    output(cmd).map(drop)
-}
-
-/// Runs the command and returns its standard output; when it fails, the error carries what it printed.
-pub fn output(cmd: &mut Command) -> Result<String> {
-    let out = cmd.stdin(Stdio::null()).output().map_err(|e| explain(cmd, &e))?;
-    let stdout = String::from_utf8_lossy(&out.stdout).into_owned();
-    if !out.status.success() {
-        let stderr = String::from_utf8_lossy(&out.stderr);
-        bail!("`{}` failed: {}\n{}{}", line(cmd), out.status, stdout, stderr);
+/// Runs `command` with its output in the log file `name`; an error shows the end of it.
+pub fn logged(name: &str, command: &mut Command) -> Result<()> {
+    let line = describe(command);
+    fs::create_dir_all(paths::logs())?;
+    let path = paths::logs().join(format!("{name}.log"));
+    let log = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .status()
+        .with_context(|| format!("cannot run `{line}`"))?;
+    if !status.success() {
+        let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+        bail!("`{line}` failed ({status}); {} ends with:\n{}", path.display(), tail(&text, TAIL_LINES));
     }
-    Ok(stdout)
+    Ok(())
 }
 
-/// Whether the command could be started and succeeded; what it printed is thrown away.
-pub fn succeeds(cmd: &mut Command) -> bool {
-    cmd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+/// Runs `command` and returns its stdout; stderr becomes part of the error.
+pub fn output(command: &mut Command) -> Result<String> {
+    let line = describe(command);
+    let out = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run `{line}`"))?;
+    if !out.status.success() {
+        bail!("`{line}` failed ({}): {}", out.status, String::from_utf8_lossy(&out.stderr).trim());
+    }
+    String::from_utf8(out.stdout).with_context(|| format!("`{line}` printed something that is not UTF-8"))
 }
 
-/// Whether a program of this name is on the PATH.
+/// Whether `program` is somewhere on `PATH`.
 pub fn on_path(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
-/// Reads a file, and names it in the error.
-pub fn read(path: &std::path::Path) -> Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+/// The last `count` lines of `text`.
+pub fn tail(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-/// The command as one would type it.
-pub fn line(cmd: &Command) -> String {
-    let words = std::iter::once(cmd.get_program()).chain(cmd.get_args());
-    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+fn describe(command: &Command) -> String {
+    let mut line = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        line.push(' ');
+        line.push_str(&argument.to_string_lossy());
+    }
+    if line.len() > 300 {
+        let cut = line.floor_char_boundary(300);
+        line.truncate(cut);
+        line.push('…');
+    }
+    line
 }
 
-fn explain(cmd: &Command, error: &std::io::Error) -> anyhow::Error {
-    let program = cmd.get_program().to_string_lossy().into_owned();
-    match error.kind() {
-        ErrorKind::NotFound => {
-            anyhow::anyhow!("cannot run {program}: it is not installed; `cargo xtask setup` installs what is missing")
-        }
-        _ => anyhow::anyhow!("cannot run {program}: {error}"),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_the_command() {
+        let error = output(Command::new("sh").args(["-c", "echo broken >&2; exit 3"])).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("sh -c") && text.contains("broken"), "{text}");
+    }
+
+    #[test]
+    fn tail_keeps_the_last_lines() {
+        assert_eq!(tail("a\nb\nc\n", 2), "b\nc");
+        assert_eq!(tail("a", 2), "a");
     }
 }
