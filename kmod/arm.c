@@ -115,10 +115,18 @@ static enum ff_step ff_arm_pte(struct ff_walk *walk, unsigned long addr, pte_t *
 		return FF_STEP_NEXT;
 	}
 	/* Pages of fork() and KSM are not exclusive: a write copies them as soon as we hold a reference. */
-	if (PageAnonExclusive(page) && ff_try_share_anon(page, false))
-		return ff_copy_pinned(walk, addr, page) ? FF_STEP_NEXT : FF_STEP_NEED_SPARE;
-	if (pte_write(pte))
-		ptep_set_wrprotect(walk->space->mm, addr, ptep);
+	if (PageAnonExclusive(page)) {
+		if (unlikely(ff_page_is_pinned(walk->vma, page)))
+			return ff_copy_pinned(walk, addr, page) ? FF_STEP_NEXT : FF_STEP_NEED_SPARE;
+		ClearPageAnonExclusive(page);
+	}
+	if (pte_write(pte)) {
+		/* With both bits set the CPU has nothing left to write to the entry: no locked instruction needed. */
+		if (pte_young(pte) && pte_dirty(pte))
+			set_pte(ptep, pte_wrprotect(pte));
+		else
+			ptep_set_wrprotect(walk->space->mm, addr, ptep);
+	}
 	ff_hold(walk, addr, page);
 	return FF_STEP_NEXT;
 }
@@ -185,6 +193,15 @@ static int ff_count_table(struct ff_walk *walk, pmd_t pmd, unsigned long addr, u
 	return 0;
 }
 
+static enum ff_step ff_copy_huge(struct ff_walk *walk, unsigned long addr, unsigned long end, struct page *page)
+{
+	if (walk->snap->pages.spare_count < (end - addr) >> PAGE_SHIFT)
+		return FF_STEP_NEED_SPARE;
+	for (; addr < end; addr += PAGE_SIZE)
+		ff_copy_pinned(walk, addr, page++);
+	return FF_STEP_NEXT;
+}
+
 /* Under the PMD's lock. */
 static enum ff_step ff_arm_huge_locked(struct ff_walk *walk, unsigned long addr, unsigned long end, pmd_t *pmdp)
 {
@@ -204,12 +221,10 @@ static enum ff_step ff_arm_huge_locked(struct ff_walk *walk, unsigned long addr,
 		return FF_STEP_NEXT;
 	page = head + ((addr & ~PMD_MASK) >> PAGE_SHIFT);
 	if (!ff_test_skips_arm()) {
-		if (PageAnonExclusive(head) && ff_try_share_anon(head, true)) {
-			if (snap->pages.spare_count < (end - addr) >> PAGE_SHIFT)
-				return FF_STEP_NEED_SPARE;
-			for (at = addr; at < end; at += PAGE_SIZE)
-				ff_copy_pinned(walk, at, page++);
-			return FF_STEP_NEXT;
+		if (PageAnonExclusive(head)) {
+			if (unlikely(ff_page_is_pinned(walk->vma, head)))
+				return ff_copy_huge(walk, addr, end, page);
+			ClearPageAnonExclusive(head);
 		}
 		if (pmd_write(pmd))
 			pmdp_set_wrprotect(walk->space->mm, addr & PMD_MASK, pmdp);

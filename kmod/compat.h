@@ -24,15 +24,16 @@ static inline long ff_get_user_page(struct mm_struct *mm, unsigned long addr, st
 #endif
 }
 
-/* 6.7 moved page_try_share_anon_rmap() to folios. -EBUSY: the page is pinned. */
-static inline int ff_try_share_anon(struct page *page, bool huge)
+/*
+ * May the page be pinned for DMA? Asked as fork() asks it, with mm->write_protect_seq odd: a GUP-fast that pins
+ * meanwhile sees that and gives its pin back. 6.7 renamed it for folios.
+ */
+static inline bool ff_page_is_pinned(struct vm_area_struct *vma, struct page *page)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
-	struct folio *folio = page_folio(page);
-
-	return huge ? folio_try_share_anon_rmap_pmd(folio, page) : folio_try_share_anon_rmap_pte(folio, page);
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+	return folio_needs_cow_for_dma(vma, page_folio(page));
 #else
-	return page_try_share_anon_rmap(page);
+	return page_needs_cow_for_dma(vma, page);
 #endif
 }
 

@@ -43,13 +43,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Gets what `needs` name and is not there yet.
 pub fn ensure(needs: &[Need]) -> Result<()> {
     let bpf = if needs.contains(&Need::Bpf) { Some(toolchain::choose()?) } else { None };
+    let toolchains = bpf.map(|toolchain| toolchain.packages()).transpose()?.unwrap_or_default();
     let mut packages = host::BASE.to_vec();
     if needs.contains(&Need::Lint) {
         packages.extend(host::LINT);
     }
-    if let Some(toolchain) = bpf {
-        packages.extend(toolchain.packages());
-    }
+    packages.extend(toolchains.iter().map(String::as_str));
     host::ensure(&packages)?;
     if let Some(toolchain) = bpf {
         toolchain.ensure_linker()?;

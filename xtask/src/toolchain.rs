@@ -25,10 +25,13 @@ pub enum Toolchain {
 const TOOLCHAIN_ENV: &str = "FREEZEFRAME_BPF_TOOLCHAIN";
 
 /// The `bpf-linker` that matches both compilers.
-const LINKER_VERSION: &str = "0.13";
+const LINKER_VERSION: &str = "0.13.0";
 
 /// The target of BPF objects.
 pub const TARGET: &str = "bpfel-unknown-none";
+
+/// The LLVM of Debian's `rustc-web`.
+const DEBIAN_LLVM: &str = "22";
 
 const RUSTFLAGS: &str =
     "-C linker=bpf-linker -C debuginfo=2 -C link-arg=--btf --cfg bpf_target_arch=\"x86_64\"";
@@ -69,10 +72,27 @@ impl Toolchain {
     }
 
     /// The Debian packages that it needs.
-    pub const fn packages(self) -> &'static [&'static str] {
-        match self {
-            Self::Rustup => &[],
-            Self::Debian => &["cargo-web", "rustc-web", "rust-web-src", "llvm-22-dev", "libzstd-dev", "zlib1g-dev"],
+    pub fn packages(self) -> Result<Vec<String>> {
+        let mut packages = match self {
+            Self::Rustup => Vec::new(),
+            Self::Debian => ["cargo-web", "rustc-web", "rust-web-src"].map(str::to_owned).into(),
+        };
+        packages.push(format!("llvm-{}-dev", self.llvm()?));
+        packages.extend(["libzstd-dev", "zlib1g-dev"].map(str::to_owned));
+        Ok(packages)
+    }
+
+    /// The major version of the compiler's LLVM: `bpf-linker` must be built against the same.
+    fn llvm(self) -> Result<String> {
+        // Debian's compiler is installed together with its LLVM, so it cannot be asked before.
+        if self == Self::Debian {
+            return Ok(DEBIAN_LLVM.to_owned());
+        }
+        let text = self.version()?;
+        let version = text.lines().find_map(|line| line.strip_prefix("LLVM version: "));
+        match version.and_then(|version| version.split('.').next()) {
+            Some(major) => Ok(major.to_owned()),
+            None => bail!("`rustc +nightly -vV` names no LLVM version"),
         }
     }
 
@@ -88,8 +108,12 @@ impl Toolchain {
         step::cached("bpf-linker", key, &linker, || {
             let mut cargo = self.command("cargo");
             cargo.args(["install", "bpf-linker", "--locked", "--force", "--version", LINKER_VERSION]);
-            if self == Self::Debian {
-                cargo.args(["--no-default-features", "--features", "llvm-22"]);
+            let llvm = self.llvm()?;
+            cargo.args(["--no-default-features", "--features", &format!("llvm-{llvm}")]);
+            // Where Debian has it; elsewhere the linker's build finds it by the `llvm-config` on PATH.
+            let prefix = PathBuf::from(format!("/usr/lib/llvm-{llvm}"));
+            if prefix.is_dir() {
+                cargo.env("LLVM_PREFIX", prefix);
             }
             cargo.arg("--root").arg(paths::tools()).arg("--target-dir").arg(paths::cache().join("bpf-linker"));
             run::logged("bpf-linker", &mut cargo)
