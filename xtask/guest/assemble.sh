@@ -13,7 +13,7 @@ for modules in "$@"; do
     depmod -b "$root" "$(basename "$modules")"
 done
 install -m 755 "$init" "$root/sbin/vm-init"
-rm -rf "$root"/dev/* "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
+rm -rf "${root:?}"/dev/* "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
 rm -f "$image"
 truncate -s "$size" "$image"
 mkfs.ext4 -q -F -O ^has_journal -d "$root" "$image"

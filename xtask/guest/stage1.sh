@@ -37,6 +37,6 @@ disk() { # SERIAL: prints the device that carries it
 if job=$(disk in) && out=$(disk out); then
     export FF_OUT_DISK="$out"
     mkdir -p /ff
-    tar -x --no-same-owner -f "$job" -C / && [ -f /ff/stage2 ] && sh /ff/stage2
+    tar -x --no-same-owner -f "$job" -C / && [ -f /ff/stage2 ] && bash /ff/stage2
 fi
 power_off

@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/bin/bash
 # The guest's init, second stage: comes with the job. Sets the system up, loads the module, runs the job, checks
 # the kernel's log and packs /out with the exit code.
 
@@ -22,6 +22,7 @@ ulimit -n 65536
 ulimit -c 0
 sysctl -q -w kernel.printk="4 4 1 7" vm.overcommit_memory=1 kernel.watchdog_thresh=30 2>/dev/null
 export HOME=/root DM_DISABLE_UDEV=1 PATH="/ff/bin:$PATH"
+# shellcheck source=/dev/null
 . /ff/env
 
 # What the kernel says from here on counts; what it said while booting does not.

@@ -28,7 +28,9 @@ pub struct Apt {
 impl Apt {
     /// The sources on `mirror`, or on the mirror that the environment or the machine names.
     pub fn new(mirror: Option<&str>) -> Result<Self> {
-        let named = mirror.map(str::to_owned).or_else(|| std::env::var(MIRROR_ENV).ok());
+        let named = mirror
+            .map(str::to_owned)
+            .or_else(|| std::env::var(MIRROR_ENV).ok());
         let (main, security) = match named {
             Some(uri) => (uri, None),
             None => machine_mirrors()?,
@@ -43,7 +45,11 @@ impl Apt {
 
     /// The sources the guest's own packages come from, as one-line entries.
     pub fn guest_sources(&self) -> Vec<&str> {
-        self.sources.iter().map(String::as_str).filter(|line| !line.contains(BACKPORTS)).collect()
+        self.sources
+            .iter()
+            .map(String::as_str)
+            .filter(|line| !line.contains(BACKPORTS))
+            .collect()
     }
 
     /// Every source, for the keys of cached steps.
@@ -69,8 +75,17 @@ impl Apt {
     /// Downloads packages (`name` or `name=version`) into `into`.
     pub fn download(&self, packages: &[String], into: &std::path::Path) -> Result<()> {
         fs::create_dir_all(into)?;
-        let name = format!("apt-download-{}", into.file_name().unwrap_or_default().to_string_lossy());
-        run::logged(&name, private("apt-get").arg("download").args(packages).current_dir(into))
+        let name = format!(
+            "apt-download-{}",
+            into.file_name().unwrap_or_default().to_string_lossy()
+        );
+        run::logged(
+            &name,
+            private("apt-get")
+                .arg("download")
+                .args(packages)
+                .current_dir(into),
+        )
     }
 }
 
@@ -127,14 +142,24 @@ fn repository(targets: &str, release: &str) -> Option<String> {
 
 fn os_release(field: &str) -> Option<String> {
     let text = fs::read_to_string("/etc/os-release").ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix('='))?;
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix('='))?;
     Some(value.trim_matches('"').to_owned())
 }
 
 fn parse_record(record: &str) -> Option<(String, Vec<String>)> {
-    let field = |name: &str| record.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    let field = |name: &str| {
+        record
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    };
     let depends = field("Depends").unwrap_or_default();
-    let depends = depends.split(", ").filter_map(|entry| entry.split_whitespace().next()).map(str::to_owned).collect();
+    let depends = depends
+        .split(", ")
+        .filter_map(|entry| entry.split_whitespace().next())
+        .map(str::to_owned)
+        .collect();
     Some((field("Version")?.to_owned(), depends))
 }
 
@@ -144,7 +169,8 @@ mod tests {
 
     #[test]
     fn a_record_gives_version_and_names() {
-        let record = "Package: linux-headers\nVersion: 6.1.1-2\nDepends: linux-kbuild-6.1 (>= 6.1), gcc-12 | gcc";
+        let record =
+            "Package: linux-headers\nVersion: 6.1.1-2\nDepends: linux-kbuild-6.1 (>= 6.1), gcc-12 | gcc";
         let parsed = parse_record(record).unwrap();
         assert_eq!(parsed.0, "6.1.1-2");
         assert_eq!(parsed.1, ["linux-kbuild-6.1", "gcc-12"]);
@@ -153,7 +179,10 @@ mod tests {
     #[test]
     fn a_mirror_is_found_by_its_release() {
         let targets = "http://a/debian/ bookworm\nhttp://b/security/ bookworm-security";
-        assert_eq!(repository(targets, "bookworm-security").as_deref(), Some("http://b/security/"));
+        assert_eq!(
+            repository(targets, "bookworm-security").as_deref(),
+            Some("http://b/security/")
+        );
         assert_eq!(repository(targets, "sid"), None);
     }
 }

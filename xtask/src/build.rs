@@ -39,14 +39,21 @@ pub fn bpf() -> Result<()> {
     setup::ensure(&[Need::Bpf])?;
     let root = paths::root();
     let toolchain = toolchain::choose()?;
-    let sources: Vec<_> = ["snap-ebpf/src", "snap-ebpf/Cargo.toml", "snap-common/src", "snap-common/Cargo.toml"]
-        .map(|path| root.join(path))
-        .into();
+    let sources: Vec<_> = [
+        "snap-ebpf/src",
+        "snap-ebpf/Cargo.toml",
+        "snap-common/src",
+        "snap-common/Cargo.toml",
+    ]
+    .map(|path| root.join(path))
+    .into();
     let key = step::key((step::tree_key(&sources)?, toolchain.version()?));
     step::cached("BPF object", key, &paths::bpf_object(), || {
         let target = paths::target().join("bpf");
         let mut cargo = toolchain.build();
-        cargo.args(["--package", "snap-ebpf", "--bin", BPF_BIN, "--target-dir"]).arg(&target);
+        cargo
+            .args(["--package", "snap-ebpf", "--bin", BPF_BIN, "--target-dir"])
+            .arg(&target);
         run::shown(cargo.current_dir(&root).stdout(std::io::stderr()))?;
         let built = target.join(toolchain::TARGET).join("release").join(BPF_BIN);
         fs::copy(&built, paths::bpf_object()).with_context(|| format!("cannot copy {}", built.display()))?;
@@ -58,13 +65,22 @@ pub fn bpf() -> Result<()> {
 pub fn controller() -> Result<()> {
     bpf()?;
     let mut cargo = cargo();
-    cargo.args(["build", "--release", "--package", "freezeframe", "--bin", "freezeframe"]);
+    cargo.args([
+        "build",
+        "--release",
+        "--package",
+        "freezeframe",
+        "--bin",
+        "freezeframe",
+    ]);
     step::timed("controller", || run::shown(cargo.stdout(std::io::stderr())))
 }
 
 /// The workspace's own cargo, told where the BPF object is.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(paths::root()).env(OBJECT_ENV, paths::bpf_object());
+    command
+        .current_dir(paths::root())
+        .env(OBJECT_ENV, paths::bpf_object());
     command
 }

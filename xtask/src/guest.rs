@@ -85,7 +85,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     job.smp = args.smp;
     job.mem_mib = args.mem;
-    job.clock = if args.icount { Clock::Instructions } else { Clock::Real };
+    job.clock = if args.icount {
+        Clock::Instructions
+    } else {
+        Clock::Real
+    };
     job.module_args.clone_from(&args.module_args);
     job.timeout = Duration::from_secs(args.timeout);
     job.extra.clone_from(&args.extra);
@@ -100,12 +104,18 @@ pub fn report(job: &Job, outcome: &Outcome) -> u8 {
     match outcome {
         Outcome::Finished(code) => {
             if *code == job::DIRTY {
-                eprintln!("error: the kernel complained during the job; see {}/dmesg.txt", job.out.display());
+                eprintln!(
+                    "error: the kernel complained during the job; see {}/dmesg.txt",
+                    job.out.display()
+                );
             }
             *code
         }
         Outcome::Died(reason) => {
-            eprintln!("error: the guest died: {reason}; its console is in {}", job.console().display());
+            eprintln!(
+                "error: the guest died: {reason}; its console is in {}",
+                job.console().display()
+            );
             job::DIED
         }
     }

@@ -34,7 +34,10 @@ pub const LINT: &[&str] = &["clang-format", "shellcheck"];
 /// Installs those of `packages` that are missing; where we may not, says exactly what to install.
 pub fn ensure(packages: &[&str]) -> Result<()> {
     if std::env::consts::ARCH != "x86_64" {
-        bail!("this machine is {}; the module and its guests are x86_64 only", std::env::consts::ARCH);
+        bail!(
+            "this machine is {}; the module and its guests are x86_64 only",
+            std::env::consts::ARCH
+        );
     }
     if !run::on_path("dpkg-query") || !run::on_path("apt-get") {
         bail!(
@@ -49,7 +52,10 @@ pub fn ensure(packages: &[&str]) -> Result<()> {
         return Ok(());
     }
     if !is_root() {
-        bail!("packages are missing and only root can install them; run: apt-get install {}", missing.join(" "));
+        bail!(
+            "packages are missing and only root can install them; run: apt-get install {}",
+            missing.join(" ")
+        );
     }
     step::timed(&format!("install {}", missing.join(" ")), || {
         let apt = |arguments: &[&str]| {
@@ -70,15 +76,27 @@ pub fn ensure(packages: &[&str]) -> Result<()> {
 /// Whether we run as root.
 pub fn is_root() -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| {
-        status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
+        status
+            .lines()
+            .any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
     })
 }
 
 /// Those of `packages` that dpkg does not hold as installed.
 pub fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
     // dpkg-query exits with 1 when it knows nothing of a package, and lists the others all the same.
-    let out = Command::new("dpkg-query").args(["-W", "-f", "${Package} ${db:Status-Status}\n"]).args(packages).output()?;
+    let out = Command::new("dpkg-query")
+        .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
+        .args(packages)
+        .output()?;
     let text = String::from_utf8_lossy(&out.stdout);
-    let installed: Vec<&str> = text.lines().filter_map(|line| line.strip_suffix(" installed")).collect();
-    Ok(packages.iter().copied().filter(|package| !installed.contains(package)).collect())
+    let installed: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_suffix(" installed"))
+        .collect();
+    Ok(packages
+        .iter()
+        .copied()
+        .filter(|package| !installed.contains(package))
+        .collect())
 }

@@ -58,9 +58,14 @@ pub fn ensure(apt: &Apt) -> Result<()> {
     let tarball = paths::cache().join("root.tar");
     let sources = apt.guest_sources();
     let base_key = step::key((&sources, PACKAGES));
-    step::cached("guest packages", base_key, &tarball, || bootstrap(&sources, &tarball))?;
+    step::cached("guest packages", base_key, &tarball, || {
+        bootstrap(&sources, &tarball)
+    })?;
 
-    let kernels = Series::ALL.iter().map(|series| series.unpacked()).collect::<Result<Vec<_>>>()?;
+    let kernels = Series::ALL
+        .iter()
+        .map(|series| series.unpacked())
+        .collect::<Result<Vec<_>>>()?;
     let releases: Vec<&str> = kernels.iter().map(|kernel| kernel.release.as_str()).collect();
     let image_key = step::key((base_key, &releases, SIZE, STAGE1, ASSEMBLE));
     step::cached("guest image", image_key, &path(), || assemble(&tarball, &kernels))
@@ -72,8 +77,14 @@ fn bootstrap(sources: &[&str], tarball: &Path) -> Result<()> {
         Command::new("mmdebstrap")
             .args(["--variant=minbase", "--architectures=amd64"])
             .arg(format!("--include={}", PACKAGES.join(",")))
-            .args(["--aptopt=APT::Install-Recommends \"false\"", "--dpkgopt=path-exclude=/usr/share/doc/*"])
-            .args(["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*"])
+            .args([
+                "--aptopt=APT::Install-Recommends \"false\"",
+                "--dpkgopt=path-exclude=/usr/share/doc/*",
+            ])
+            .args([
+                "--dpkgopt=path-exclude=/usr/share/man/*",
+                "--dpkgopt=path-exclude=/usr/share/locale/*",
+            ])
             .args([apt::RELEASE.as_ref(), tarball.as_os_str()])
             .args(sources),
     )
@@ -92,7 +103,13 @@ fn assemble(tarball: &Path, kernels: &[Kernel]) -> Result<()> {
         command.args(["--map-root-user", "--map-auto", "sh"]);
         command
     };
-    command.args(["-c", ASSEMBLE, "assemble"]).arg(tarball).arg(&work).arg(&init).arg(&partial).arg(SIZE);
+    command
+        .args(["-c", ASSEMBLE, "assemble"])
+        .arg(tarball)
+        .arg(&work)
+        .arg(&init)
+        .arg(&partial)
+        .arg(SIZE);
     command.args(kernels.iter().map(Kernel::modules));
     run::logged("guest-image", &mut command)?;
     fs::rename(&partial, path()).context("cannot put the guest's image in place")

@@ -94,7 +94,10 @@ impl Job {
     /// Boots the guest and runs the job; its console goes to stdout and to a log beside [`Job::out`].
     pub fn run(&self) -> Result<Outcome> {
         if !self.dir.join("run.sh").is_file() {
-            bail!("{} has no run.sh; a job is a directory with one", self.dir.display());
+            bail!(
+                "{} has no run.sh; a job is a directory with one",
+                self.dir.display()
+            );
         }
         let kernel = self.kernel.unpacked()?;
         let accel = match self.clock {
@@ -113,7 +116,11 @@ impl Job {
             accel,
             smp: self.smp,
             mem_mib: self.mem_mib,
-            disks: Some(Disks { root: &root, input: &input, output: &output }),
+            disks: Some(Disks {
+                root: &root,
+                input: &input,
+                output: &output,
+            }),
             scratch: &scratch.0,
         };
         eprintln!("  guest: kernel {} under {}", kernel.release, accel.name());
@@ -124,9 +131,9 @@ impl Job {
         Ok(match (code, ended) {
             (Some(code), _) => Outcome::Finished(code),
             (None, None) => Outcome::Died(format!("it did not end within {} s", self.timeout.as_secs())),
-            (None, Some(status)) => {
-                Outcome::Died(format!("it stopped before the job had ended (a panic?); QEMU: {status}"))
-            }
+            (None, Some(status)) => Outcome::Died(format!(
+                "it stopped before the job had ended (a panic?); QEMU: {status}"
+            )),
         })
     }
 
@@ -147,7 +154,8 @@ impl Job {
             tar.append_path_with_name(from, to.trim_start_matches('/'))
                 .with_context(|| format!("cannot pack {} as {to}", from.display()))
         };
-        tar.append_dir_all("job", &self.dir).with_context(|| format!("cannot pack {}", self.dir.display()))?;
+        tar.append_dir_all("job", &self.dir)
+            .with_context(|| format!("cannot pack {}", self.dir.display()))?;
         if let Some(module) = &self.module {
             add(&mut tar, module, GUEST_MODULE)?;
         }
@@ -159,7 +167,8 @@ impl Job {
         }
         append_text(&mut tar, "ff/stage2", STAGE2)?;
         append_text(&mut tar, "ff/env", &self.environment())?;
-        tar.finish().with_context(|| format!("cannot write {}", tarball.display()))
+        tar.finish()
+            .with_context(|| format!("cannot write {}", tarball.display()))
     }
 
     fn environment(&self) -> String {
@@ -169,8 +178,15 @@ impl Job {
             ("FF_MODULE", module),
             ("FF_MODULE_ARGS", self.module_args.as_str()),
         ];
-        let own = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        fixed.into_iter().chain(own).map(|(name, value)| format!("export {name}={}\n", quoted(value))).collect()
+        let own = self
+            .env
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        fixed
+            .into_iter()
+            .chain(own)
+            .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
+            .collect()
     }
 
     /// Runs the machine to its end; none when it had to be killed at the deadline.
@@ -193,10 +209,16 @@ impl Job {
                 if count == 0 {
                     return Ok(());
                 }
-                let text: Vec<u8> = buffer[..count].iter().copied().filter(|byte| *byte != b'\r').collect();
+                let text: Vec<u8> = buffer[..count]
+                    .iter()
+                    .copied()
+                    .filter(|byte| *byte != b'\r')
+                    .collect();
                 log.write_all(&text)?;
                 // A reader that went away must not end the guest.
-                let _ = std::io::stdout().write_all(&text).and_then(|()| std::io::stdout().flush());
+                let _ = std::io::stdout()
+                    .write_all(&text)
+                    .and_then(|()| std::io::stdout().flush());
             }
         });
         let deadline = Instant::now() + self.timeout;
@@ -248,7 +270,8 @@ fn append_text(tar: &mut tar::Builder<File>, path: &str, text: &str) -> Result<(
     header.set_size(text.len() as u64);
     header.set_mode(0o644);
     header.set_cksum();
-    tar.append_data(&mut header, path, text.as_bytes()).with_context(|| format!("cannot pack {path}"))
+    tar.append_data(&mut header, path, text.as_bytes())
+        .with_context(|| format!("cannot pack {path}"))
 }
 
 /// Unpacks the guest's `/out` and returns the exit code that it wrote, if it came that far.
@@ -267,7 +290,9 @@ fn unpack(tarball: &Path, out: &Path) -> Result<Option<u8>> {
             && below != Path::new("")
         {
             let to = out.join(below);
-            entry.unpack(&to).with_context(|| format!("cannot write {}", to.display()))?;
+            entry
+                .unpack(&to)
+                .with_context(|| format!("cannot write {}", to.display()))?;
         }
     }
     Ok(code)

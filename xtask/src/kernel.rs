@@ -38,7 +38,10 @@ impl Series {
         let root = root(self);
         let release = fs::read_to_string(root.join(RELEASE_FILE))
             .with_context(|| format!("kernel {} is not there; run `cargo xtask setup`", self.name()))?;
-        Ok(Kernel { root, release: release.trim().to_owned() })
+        Ok(Kernel {
+            root,
+            release: release.trim().to_owned(),
+        })
     }
 }
 
@@ -64,7 +67,11 @@ impl Kernel {
     /// The directory of its own modules.
     pub fn modules(&self) -> PathBuf {
         let plain = self.root.join("lib/modules").join(&self.release);
-        if plain.exists() { plain } else { self.root.join("usr/lib/modules").join(&self.release) }
+        if plain.exists() {
+            plain
+        } else {
+            self.root.join("usr/lib/modules").join(&self.release)
+        }
     }
 }
 
@@ -84,13 +91,18 @@ pub fn fetch(apt: &Apt) -> Result<()> {
         let root = root(series);
         // The headers name the place they were unpacked to: a moved checkout unpacks again.
         let key = step::key((apt.sources(), UNPACK_VERSION, &root));
-        step::cached(&format!("kernel {}", series.name()), key, &root.join(RELEASE_FILE), || {
-            if !updated {
-                apt.update()?;
-                updated = true;
-            }
-            unpack(apt, series)
-        })?;
+        step::cached(
+            &format!("kernel {}", series.name()),
+            key,
+            &root.join(RELEASE_FILE),
+            || {
+                if !updated {
+                    apt.update()?;
+                    updated = true;
+                }
+                unpack(apt, series)
+            },
+        )?;
     }
     Ok(())
 }
@@ -140,7 +152,10 @@ fn newest_image(apt: &Apt, series: Series) -> Result<(String, String)> {
             return Ok((version, image));
         }
     }
-    bail!("the Debian mirror has no cloud kernel of the {} series; name another with --mirror", series.name())
+    bail!(
+        "the Debian mirror has no cloud kernel of the {} series; name another with --mirror",
+        series.name()
+    )
 }
 
 /// The headers include their common half by its absolute path: point that into `root`.
@@ -148,6 +163,9 @@ fn relocate(headers: &Path, root: &Path) -> Result<()> {
     let makefile = headers.join("Makefile");
     let text =
         fs::read_to_string(&makefile).with_context(|| format!("cannot read {}", makefile.display()))?;
-    let moved = text.replace("include /usr/src/", &format!("include {}/usr/src/", root.display()));
+    let moved = text.replace(
+        "include /usr/src/",
+        &format!("include {}/usr/src/", root.display()),
+    );
     fs::write(&makefile, moved).with_context(|| format!("cannot write {}", makefile.display()))
 }

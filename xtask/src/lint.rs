@@ -1,14 +1,98 @@
-//! `cargo xtask lint`.
+//! `cargo xtask lint`: every check that needs no run.
 
-use std::process::ExitCode;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 
-/// Not there yet.
+use crate::setup::{self, Need};
+use crate::{build, paths, run, step};
+
+/// Formatting, clippy, clang-format, shellcheck, and cargo-deny where it is installed.
 #[derive(clap::Args)]
 pub struct Args {}
 
-/// Runs the verb.
+/// A check that fails the verb.
+type Check = fn() -> Result<()>;
+
+/// Runs the verb: every check, then the verdict.
 pub fn run(_: &Args) -> Result<ExitCode> {
-    bail!("`cargo xtask lint` is not written yet")
+    {
+        let _lock = step::lock()?;
+        setup::ensure(&[Need::Bpf, Need::Lint])?;
+        build::bpf()?;
+    }
+    let checks: [(&str, Check); 5] = [
+        ("rustfmt", rustfmt),
+        ("clippy", clippy),
+        ("clang-format", clang_format),
+        ("shellcheck", shellcheck),
+        ("cargo-deny", cargo_deny),
+    ];
+    let mut failed = Vec::new();
+    for (name, check) in checks {
+        if let Err(error) = step::timed(name, check) {
+            eprintln!("error: {error:#}");
+            failed.push(name);
+        }
+    }
+    if failed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("lint failed: {}", failed.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+fn rustfmt() -> Result<()> {
+    run::shown(build::cargo().args(["fmt", "--all", "--check"]))
+        .context("`cargo fmt --all` puts it right; where cargo knows no fmt: rustup component add rustfmt")
+}
+
+fn clippy() -> Result<()> {
+    let clippy = |packages: &[&str]| {
+        run::shown(build::cargo().arg("clippy").args(packages).args([
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+        .context("where cargo knows no clippy: rustup component add clippy")
+    };
+    clippy(&[])?;
+    clippy(&["--package", "guest-tests"])
+}
+
+fn clang_format() -> Result<()> {
+    let files = files(|name| name.starts_with("kmod/") && (name.ends_with(".c") || name.ends_with(".h")))?;
+    run::shown(
+        Command::new("clang-format")
+            .args(["--dry-run", "-Werror"])
+            .args(files),
+    )
+}
+
+fn shellcheck() -> Result<()> {
+    let files = files(|name| name.ends_with(".sh") || name == ".ci/run")?;
+    run::shown(Command::new("shellcheck").args(files))
+}
+
+fn cargo_deny() -> Result<()> {
+    if !run::on_path("cargo-deny") {
+        eprintln!("  cargo-deny is not installed: deny.toml was NOT checked");
+        return Ok(());
+    }
+    run::shown(build::cargo().args(["deny", "check"]))
+}
+
+/// The repository's files, tracked or new, whose name `wanted` takes.
+fn files(wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+    let root = paths::root();
+    let listing = ["ls-files", "--cached", "--others", "--exclude-standard"];
+    let text = run::output(Command::new("git").arg("-C").arg(&root).args(listing))?;
+    Ok(text
+        .lines()
+        .filter(|name| wanted(name))
+        .map(|name| root.join(name))
+        .filter(|path| path.exists())
+        .collect())
 }

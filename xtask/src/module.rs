@@ -55,7 +55,10 @@ pub fn build(series: Series, variant: Variant) -> Result<PathBuf> {
             make.arg("FREEZEFRAME_TEST=1");
         }
         // Only what make needs: cargo's and rustup's variables are none of its business.
-        run::logged(&format!("module-{name}"), make.current_dir(&work).env_remove("MAKEFLAGS"))
+        run::logged(
+            &format!("module-{name}"),
+            make.current_dir(&work).env_remove("MAKEFLAGS"),
+        )
     })?;
     Ok(module)
 }
@@ -65,7 +68,11 @@ fn sources(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
         let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if path.is_dir() {
             found.extend(sources(&path)?);
         } else if !name.starts_with('.')

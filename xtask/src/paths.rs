@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 pub fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manifest = manifest.canonicalize().unwrap_or_else(|_| manifest.to_path_buf());
-    manifest.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+    manifest
+        .parent()
+        .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// Cargo's target directory, below which everything is cached.

@@ -68,8 +68,22 @@ impl Machine<'_> {
     /// The command that starts it, with its console on stdout; it dies with us.
     pub fn command(&self) -> Command {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-M", "q35", "-nodefaults"]);
-        command.args(["-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"]);
+        command.args([
+            "--pdeathsig",
+            "KILL",
+            "qemu-system-x86_64",
+            "-M",
+            "q35",
+            "-nodefaults",
+        ]);
+        command.args([
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-serial",
+            "stdio",
+        ]);
         match self.accel {
             Accel::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
             // QEMU 7.2's cmpxchg16b corrupts the flags under TCG and panics the guest: hide it.
@@ -83,13 +97,18 @@ impl Machine<'_> {
         command.arg("-kernel").arg(self.kernel.image());
         command.args(["-append", &self.append()]);
         if let Some(disks) = &self.disks {
-            let root = format!("file={},format=raw,snapshot=on,cache=unsafe", disks.root.display());
+            let root = format!(
+                "file={},format=raw,snapshot=on,cache=unsafe",
+                disks.root.display()
+            );
             let input = format!("file={},format=raw,readonly=on", disks.input.display());
             let output = format!("file={},format=raw,cache=unsafe", disks.output.display());
             // Exactly one NVMe disk: with two, their names depend on the order of probing.
-            for (id, drive, device) in
-                [("root", root, "nvme"), ("in", input, "virtio-blk-pci"), ("out", output, "virtio-blk-pci")]
-            {
+            for (id, drive, device) in [
+                ("root", root, "nvme"),
+                ("in", input, "virtio-blk-pci"),
+                ("out", output, "virtio-blk-pci"),
+            ] {
                 command.args(["-drive", &format!("if=none,id={id},{drive}")]);
                 command.args(["-device", &format!("{device},drive={id},serial={id}")]);
             }
@@ -123,7 +142,10 @@ pub fn accel(kernel: &Kernel) -> Result<Accel> {
     }
     let host = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let answer = paths::cache().join("kvm");
-    let key = step::key((host, run::output(Command::new("qemu-system-x86_64").arg("--version"))?));
+    let key = step::key((
+        host,
+        run::output(Command::new("qemu-system-x86_64").arg("--version"))?,
+    ));
     step::cached("probe KVM", key, &answer, || {
         let text = match probe(kernel) {
             Ok(()) => "works".to_owned(),
@@ -132,16 +154,31 @@ pub fn accel(kernel: &Kernel) -> Result<Accel> {
         eprintln!("  /dev/kvm: {text}");
         fs::write(&answer, text).with_context(|| format!("cannot write {}", answer.display()))
     })?;
-    Ok(if fs::read_to_string(&answer)? == "works" { Accel::Kvm } else { Accel::Tcg })
+    Ok(if fs::read_to_string(&answer)? == "works" {
+        Accel::Kvm
+    } else {
+        Accel::Tcg
+    })
 }
 
 /// Boots `kernel` without a disk under KVM: it works when the kernel says in time that it found no root.
 fn probe(kernel: &Kernel) -> Result<()> {
     let scratch = paths::cache();
-    let machine = Machine { kernel, accel: Accel::Kvm, smp: 1, mem_mib: 512, disks: None, scratch: &scratch };
+    let machine = Machine {
+        kernel,
+        accel: Accel::Kvm,
+        smp: 1,
+        mem_mib: 512,
+        disks: None,
+        scratch: &scratch,
+    };
     fs::create_dir_all(paths::logs())?;
     let log = paths::logs().join("kvm-probe.log");
-    let mut child = machine.command().stdout(fs::File::create(&log)?).stderr(Stdio::null()).spawn()?;
+    let mut child = machine
+        .command()
+        .stdout(fs::File::create(&log)?)
+        .stderr(Stdio::null())
+        .spawn()?;
     let said = || {
         fs::read(&log).is_ok_and(|text| String::from_utf8_lossy(&text).contains("Unable to mount root fs"))
     };

@@ -34,17 +34,42 @@ pub fn logged(name: &str, command: &mut Command) -> Result<()> {
         .with_context(|| format!("cannot run `{line}`"))?;
     if !status.success() {
         let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
-        bail!("`{line}` failed ({status}); {} ends with:\n{}", path.display(), tail(&text, TAIL_LINES));
+        bail!(
+            "`{line}` failed ({status}); {} ends with:\n{}",
+            path.display(),
+            tail(&text, TAIL_LINES)
+        );
     }
     Ok(())
+}
+
+/// Runs `command` and returns its stdout, with its stderr on our terminal.
+pub fn output_with_progress(command: &mut Command) -> Result<String> {
+    let line = describe(command);
+    let out = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot run `{line}`"))?;
+    if !out.status.success() {
+        bail!("`{line}` failed ({})", out.status);
+    }
+    String::from_utf8(out.stdout).with_context(|| format!("`{line}` printed something that is not UTF-8"))
 }
 
 /// Runs `command` and returns its stdout; stderr becomes part of the error.
 pub fn output(command: &mut Command) -> Result<String> {
     let line = describe(command);
-    let out = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run `{line}`"))?;
+    let out = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run `{line}`"))?;
     if !out.status.success() {
-        bail!("`{line}` failed ({}): {}", out.status, String::from_utf8_lossy(&out.stderr).trim());
+        bail!(
+            "`{line}` failed ({}): {}",
+            out.status,
+            String::from_utf8_lossy(&out.stderr).trim()
+        );
     }
     String::from_utf8(out.stdout).with_context(|| format!("`{line}` printed something that is not UTF-8"))
 }

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use anyhow::Result;
 
 use crate::apt::Apt;
+use crate::toolchain::Toolchain;
 use crate::{host, image, kernel, step, toolchain};
 
 /// Gets everything: Debian packages, the BPF toolchain, bpf-linker, the kernels, the guest's image.
@@ -42,8 +43,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// Gets what `needs` name and is not there yet.
 pub fn ensure(needs: &[Need]) -> Result<()> {
-    let bpf = if needs.contains(&Need::Bpf) { Some(toolchain::choose()?) } else { None };
-    let toolchains = bpf.map(|toolchain| toolchain.packages()).transpose()?.unwrap_or_default();
+    let bpf = if needs.contains(&Need::Bpf) {
+        Some(toolchain::choose()?)
+    } else {
+        None
+    };
+    let toolchains = bpf.map(Toolchain::packages).transpose()?.unwrap_or_default();
     let mut packages = host::BASE.to_vec();
     if needs.contains(&Need::Lint) {
         packages.extend(host::LINT);

@@ -1,14 +1,40 @@
-//! `cargo xtask soak`.
+//! `cargo xtask soak`: the guest suites, told to take their time.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-/// Not there yet.
+use crate::kernel::Series;
+use crate::suite::{Settings, Tally};
+use crate::test;
+
+/// The guest suites with FF_SOAK=1: the same tests, for much longer.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// One kernel only [default: all]
+    #[arg(long, value_enum)]
+    kernel: Option<Series>,
+    /// Only the suites whose name contains this
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// When one suite has taken too long
+    #[arg(long, default_value_t = 6 * 3600, value_name = "SECS")]
+    timeout: u64,
+}
 
 /// Runs the verb.
-pub fn run(_: &Args) -> Result<ExitCode> {
-    bail!("`cargo xtask soak` is not written yet")
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let settings = Settings {
+        env: vec![("FF_SOAK".to_owned(), "1".to_owned())],
+        libtest: Vec::new(),
+        timeout: Duration::from_secs(args.timeout),
+    };
+    let mut tally = Tally::default();
+    test::guests(args.kernel, args.only.as_deref(), &settings, &mut tally)?;
+    Ok(if tally.finish() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

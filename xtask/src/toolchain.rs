@@ -50,15 +50,19 @@ pub fn choose() -> Result<Toolchain> {
         Err(_) if rustup_has_sources() => {
             (Toolchain::Rustup, "rustup has a nightly with rust-src".to_owned())
         }
-        Err(_) if run::on_path("apt-get") => {
-            (Toolchain::Debian, "rustup has no nightly with rust-src".to_owned())
-        }
+        Err(_) if run::on_path("apt-get") => (
+            Toolchain::Debian,
+            "rustup has no nightly with rust-src".to_owned(),
+        ),
         Err(_) => bail!(
             "no toolchain here can build BPF objects; run: \
              rustup toolchain install nightly --component rust-src"
         ),
     };
-    eprintln!("  BPF toolchain: {} ({why}; {TOOLCHAIN_ENV}=rustup|debian overrides)", choice.name());
+    eprintln!(
+        "  BPF toolchain: {} ({why}; {TOOLCHAIN_ENV}=rustup|debian overrides)",
+        choice.name()
+    );
     Ok(*CHOICE.get_or_init(|| choice))
 }
 
@@ -75,7 +79,9 @@ impl Toolchain {
     pub fn packages(self) -> Result<Vec<String>> {
         let mut packages = match self {
             Self::Rustup => Vec::new(),
-            Self::Debian => ["cargo-web", "rustc-web", "rust-web-src"].map(str::to_owned).into(),
+            Self::Debian => ["cargo-web", "rustc-web", "rust-web-src"]
+                .map(str::to_owned)
+                .into(),
         };
         packages.push(format!("llvm-{}-dev", self.llvm()?));
         packages.extend(["libzstd-dev", "zlib1g-dev"].map(str::to_owned));
@@ -107,7 +113,14 @@ impl Toolchain {
         let key = step::key((self.name(), LINKER_VERSION, self.version()?));
         step::cached("bpf-linker", key, &linker, || {
             let mut cargo = self.command("cargo");
-            cargo.args(["install", "bpf-linker", "--locked", "--force", "--version", LINKER_VERSION]);
+            cargo.args([
+                "install",
+                "bpf-linker",
+                "--locked",
+                "--force",
+                "--version",
+                LINKER_VERSION,
+            ]);
             let llvm = self.llvm()?;
             cargo.args(["--no-default-features", "--features", &format!("llvm-{llvm}")]);
             // Where Debian has it; elsewhere the linker's build finds it by the `llvm-config` on PATH.
@@ -115,7 +128,11 @@ impl Toolchain {
             if prefix.is_dir() {
                 cargo.env("LLVM_PREFIX", prefix);
             }
-            cargo.arg("--root").arg(paths::tools()).arg("--target-dir").arg(paths::cache().join("bpf-linker"));
+            cargo
+                .arg("--root")
+                .arg(paths::tools())
+                .arg("--target-dir")
+                .arg(paths::cache().join("bpf-linker"));
             run::logged("bpf-linker", &mut cargo)
         })
     }
@@ -142,7 +159,13 @@ impl Toolchain {
             let text = name.to_string_lossy();
             let ours = text.starts_with("RUSTUP_TOOLCHAIN") || text.starts_with("RUST_RECURSION");
             let cargos = text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST");
-            if ours || cargos || matches!(&*text, "CARGO" | "RUSTC" | "RUSTDOC" | "RUSTFLAGS" | "LD_LIBRARY_PATH") {
+            if ours
+                || cargos
+                || matches!(
+                    &*text,
+                    "CARGO" | "RUSTC" | "RUSTDOC" | "RUSTFLAGS" | "LD_LIBRARY_PATH"
+                )
+            {
                 command.env_remove(&name);
             }
         }
@@ -165,5 +188,9 @@ fn prepend(mut first: Vec<PathBuf>) -> OsString {
 
 fn rustup_has_sources() -> bool {
     let sysroot = run::output(Toolchain::Rustup.command("rustc").args(["--print", "sysroot"]));
-    sysroot.is_ok_and(|dir| Path::new(dir.trim()).join("lib/rustlib/src/rust/library/core").is_dir())
+    sysroot.is_ok_and(|dir| {
+        Path::new(dir.trim())
+            .join("lib/rustlib/src/rust/library/core")
+            .is_dir()
+    })
 }

@@ -1,0 +1,217 @@
+//! `/dev/freezeframe`: one safe method per ioctl. This file alone talks to the kernel module.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use snap_common::abi;
+
+use crate::failure::{Failure, Refusal};
+
+/// What stands between us and the module.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The module is not loaded.
+    #[error("{} does not exist: the kernel module is not loaded; load it with `insmod freezeframe.ko`", .0.display())]
+    NoModule(PathBuf),
+    /// Not root.
+    #[error("cannot open {}: permission denied; run as root (CAP_SYS_ADMIN)", .0.display())]
+    Permission(PathBuf),
+    /// Something else is wrong with the device.
+    #[error("cannot open {}: {source}", path.display())]
+    Open {
+        /// The device.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It is not our device.
+    #[error("{} is not the freezeframe device: {source}", path.display())]
+    NotOurs {
+        /// The device.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Module and controller do not speak the same protocol.
+    #[error(
+        "the module {module_version} speaks ABI version {found}, this freezeframe {wanted}; \
+         install module and controller of the same release"
+    )]
+    WrongAbi {
+        /// The module's own version.
+        module_version: String,
+        /// Its ABI.
+        found: u32,
+        /// Ours.
+        wanted: u32,
+    },
+    /// The module refused the snapshot, or could not take it.
+    #[error(transparent)]
+    Take(#[from] Failure),
+}
+
+/// Which process to snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its process id, in our pid namespace.
+    pub pid: i32,
+}
+
+/// What the module says of itself.
+#[derive(Clone, Debug)]
+pub struct Info {
+    /// Version of the protocol.
+    pub abi_version: u32,
+    /// `FEATURE_*` bits.
+    pub features: u64,
+    /// Snapshot fds open now.
+    pub open_snapshots: u32,
+    /// Version of the module.
+    pub module_version: String,
+}
+
+/// The open device.
+#[derive(Debug)]
+pub struct Device {
+    file: File,
+}
+
+impl Device {
+    /// Opens the device and makes sure that the module speaks our protocol.
+    ///
+    /// # Errors
+    ///
+    /// When the module is not loaded, is another version, or we are not root.
+    pub fn open(path: &Path) -> Result<Self, DeviceError> {
+        let file = File::options().read(true).write(true).open(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => DeviceError::NoModule(path.to_owned()),
+            io::ErrorKind::PermissionDenied => DeviceError::Permission(path.to_owned()),
+            _ => DeviceError::Open { path: path.to_owned(), source },
+        })?;
+        let device = Self { file };
+        let info = device.info().map_err(|source| DeviceError::NotOurs { path: path.to_owned(), source })?;
+        if info.abi_version != abi::ABI_VERSION {
+            return Err(DeviceError::WrongAbi {
+                module_version: info.module_version,
+                found: info.abi_version,
+                wanted: abi::ABI_VERSION,
+            });
+        }
+        Ok(device)
+    }
+
+    /// `FF_IOC_GET_INFO`.
+    ///
+    /// # Errors
+    ///
+    /// When it is not our device.
+    pub fn info(&self) -> io::Result<Info> {
+        let mut info = abi::Info {
+            abi_version: 0,
+            phase_count: 0,
+            features: 0,
+            max_targets: 0,
+            open_snapshots: 0,
+            module_version: [0; 32],
+        };
+        // SAFETY: IOC_GET_INFO writes one `struct ff_info`, which `info` is, and which outlives the call.
+        unsafe { self.ioctl(abi::IOC_GET_INFO, &raw mut info) }?;
+        let version = info.module_version.split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok(Info {
+            abi_version: info.abi_version,
+            features: info.features,
+            open_snapshots: info.open_snapshots,
+            module_version: String::from_utf8_lossy(version).into_owned(),
+        })
+    }
+
+    /// `FF_IOC_TAKE`: freezes the targets, arms their memory, thaws them. Blocks for as long as that takes; should
+    /// this process be killed meanwhile, the module thaws by itself.
+    ///
+    /// # Errors
+    ///
+    /// When the module refuses or fails; nothing is frozen then.
+    pub fn take(&self, targets: &[Target], deadline_ms: u32) -> Result<Snapshot, DeviceError> {
+        let raw: Vec<_> =
+            targets.iter().map(|target| abi::Target { kind: abi::TARGET_PID, id: target.pid }).collect();
+        // SAFETY: `struct ff_take` is made of integers alone; all zeros is a valid one.
+        let mut take: abi::Take = unsafe { std::mem::zeroed() };
+        take.size = u32::try_from(size_of::<abi::Take>()).unwrap_or(0);
+        take.targets = raw.as_ptr() as u64;
+        take.target_count = u32::try_from(raw.len()).unwrap_or(u32::MAX);
+        take.deadline_ms = deadline_ms;
+        // SAFETY: IOC_TAKE reads and writes one `struct ff_take`, which `take` is, and reads `target_count` targets
+        // at `targets`, which `raw` holds. Both outlive the call.
+        let done = unsafe { self.ioctl(abi::IOC_TAKE, &raw mut take) };
+        match done {
+            // SAFETY: on success the module installed this descriptor for us, and nobody else owns it.
+            Ok(()) => Ok(Snapshot { file: unsafe { File::from_raw_fd(take.fd) }, take }),
+            Err(source) => Err(Failure::new(&Refusal::from_raw(&take.failure), targets, source).into()),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `argument` is valid for the reads and writes that the module does for `request`.
+    unsafe fn ioctl<T>(&self, request: u64, argument: *mut T) -> io::Result<()> {
+        // SAFETY: the caller's promise; the descriptor is open as long as `self` lives.
+        let result = unsafe { libc::ioctl(self.file.as_raw_fd(), request, argument) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+/// A snapshot: as long as it lives, the module holds the pages of the instant.
+#[derive(Debug)]
+pub struct Snapshot {
+    file: File,
+    take: abi::Take,
+}
+
+impl Snapshot {
+    /// What the module reported.
+    #[must_use]
+    pub fn take(&self) -> &abi::Take {
+        &self.take
+    }
+
+    /// Size of the image in bytes.
+    #[must_use]
+    pub fn image_bytes(&self) -> u64 {
+        self.take.image_bytes
+    }
+}
+
+/// Where the bytes of an image come from: a snapshot fd, or in tests a buffer.
+pub trait ImageSource {
+    /// Fills `buffer` with the bytes at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read, or the image ends before.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+impl ImageSource for Snapshot {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+}
+
+impl ImageSource for [u8] {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = start.checked_add(buffer.len()).and_then(|end| self.get(start..end));
+        buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+/// Can this path be the device? `O_PATH` needs no right to open it.
+#[must_use]
+pub fn exists(path: &Path) -> bool {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty()).is_ok()
+}

@@ -1,0 +1,173 @@
+//! Why a snapshot could not be taken, in one line: what, on whom, what the kernel said, and what to do.
+
+use std::fmt;
+use std::io;
+
+use snap_common::abi;
+use snap_common::phase::Phase;
+
+use crate::device::Target;
+
+/// The module's `struct ff_failure`, decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// `REASON_*`.
+    pub reason: u32,
+    /// Where it failed.
+    pub phase: Option<Phase>,
+    /// Index into the targets.
+    pub target: Option<usize>,
+    /// The thread it is about.
+    pub thread: Option<i32>,
+    /// As the reason says.
+    pub detail: u64,
+}
+
+impl Refusal {
+    /// Decodes what the module wrote.
+    #[must_use]
+    pub fn from_raw(raw: &abi::Failure) -> Self {
+        Self {
+            reason: raw.reason,
+            phase: Phase::from_raw(raw.phase),
+            target: usize::try_from(raw.target).ok(),
+            thread: (raw.pid != 0).then_some(raw.pid),
+            detail: raw.detail,
+        }
+    }
+}
+
+/// What kind of failure it is; decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// A target that is not there, or that cannot be snapshotted.
+    Target,
+    /// Not allowed.
+    Permission,
+    /// It took too long, or the target did not hold still.
+    Timeout,
+    /// Anything else.
+    Other,
+}
+
+/// A refused or failed snapshot. Nothing is frozen.
+#[derive(Debug)]
+pub struct Failure {
+    /// What kind it is.
+    pub kind: FailureKind,
+    message: String,
+}
+
+impl std::error::Error for Failure {}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl Failure {
+    /// Words it for a person.
+    #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "the error ends here")]
+    pub fn new(refusal: &Refusal, targets: &[Target], source: io::Error) -> Self {
+        let whom = refusal
+            .target
+            .and_then(|index| targets.get(index))
+            .map_or_else(|| "the targets".to_owned(), |target| format!("process {}", target.pid));
+        let (kind, why) = explain(refusal, &source);
+        Self { kind, message: format!("cannot snapshot {whom}: {why}") }
+    }
+}
+
+fn explain(refusal: &Refusal, source: &io::Error) -> (FailureKind, String) {
+    use FailureKind::{Other, Permission, Target, Timeout};
+    let phase = refusal.phase.map_or("the snapshot", Phase::name);
+    let address = refusal.detail;
+    match refusal.reason {
+        abi::REASON_NO_TARGETS => (Target, "none is named; name one with --pid".into()),
+        abi::REASON_TOO_MANY_TARGETS => {
+            (Target, format!("more than {} are named; take several snapshots", abi::MAX_TARGETS))
+        }
+        abi::REASON_NO_SUCH_PROCESS => {
+            (Target, "no such process; see `ps -e` (a thread's id is not enough: name its process)".into())
+        }
+        abi::REASON_KERNEL_THREAD => {
+            (Target, "it is a kernel thread and has no memory of its own; name a user process".into())
+        }
+        abi::REASON_SELF => {
+            (Target, "it is freezeframe itself and could not thaw itself; leave it out".into())
+        }
+        abi::REASON_DUPLICATE => (Target, "it is named twice; name it once".into()),
+        abi::REASON_EXITING => (Target, "it is exiting or a zombie; there is no memory left to hold".into()),
+        abi::REASON_FOREIGN_NOTIFIER => (
+            Target,
+            "KVM, RDMA or a GPU maps its memory too, and their writes would miss the snapshot; stop that use first"
+                .into(),
+        ),
+        abi::REASON_HUGETLB => (
+            Target,
+            format!("it maps hugetlb pages at {address:#x}, which are not supported; use transparent huge pages"),
+        ),
+        abi::REASON_NO_MEMORY => {
+            (Other, format!("out of memory in {phase}; free some, or snapshot fewer processes at once"))
+        }
+        abi::REASON_FREEZE_TIMEOUT => (
+            Timeout,
+            format!(
+                "thread {} did not stop before the deadline; it was let go; retry, or allow more with --deadline",
+                refusal.thread.unwrap_or(0)
+            ),
+        ),
+        abi::REASON_DEADLINE => {
+            (Timeout, "the deadline passed while it stood still; it was let go; allow more with --deadline".into())
+        }
+        abi::REASON_EXEC => (Timeout, "it kept calling execve(); retry when it has settled".into()),
+        abi::REASON_INTERRUPTED => (Other, format!("we were killed in {phase}; it was let go")),
+        abi::REASON_SWAP_IN => (
+            Other,
+            format!("its page at {address:#x} cannot be read back from swap ({source}); check the swap device"),
+        ),
+        abi::REASON_INJECTED => (Other, format!("a fault was injected in {phase}: this is a test build of the module")),
+        abi::REASON_PERMISSION => (Permission, "not permitted; run as root (CAP_SYS_ADMIN)".into()),
+        abi::REASON_NO_FD => (Other, "no free file descriptor; raise `ulimit -n`".into()),
+        _ => (Other, format!("the module answered in {phase}: {source}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use snap_common::abi;
+
+    use super::{Failure, FailureKind, Refusal};
+    use crate::device::Target;
+
+    fn failure(reason: u32, target: Option<usize>) -> Failure {
+        let refusal = Refusal { reason, phase: None, target, thread: None, detail: 0x7f00 };
+        Failure::new(&refusal, &[Target { pid: 12 }, Target { pid: 34 }], io::Error::from_raw_os_error(5))
+    }
+
+    #[test]
+    fn every_reason_is_one_line_that_names_the_process() {
+        for reason in 1..=abi::REASON_NO_FD {
+            let line = failure(reason, Some(1)).to_string();
+            assert!(line.starts_with("cannot snapshot process 34: "), "{line}");
+            assert!(!line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_kind_follows_the_reason() {
+        assert_eq!(failure(abi::REASON_NO_SUCH_PROCESS, Some(0)).kind, FailureKind::Target);
+        assert_eq!(failure(abi::REASON_DEADLINE, None).kind, FailureKind::Timeout);
+        assert_eq!(failure(abi::REASON_PERMISSION, None).kind, FailureKind::Permission);
+        assert_eq!(failure(999, None).to_string(), "cannot snapshot the targets: the module answered in the snapshot: Input/output error (os error 5)");
+    }
+
+    #[test]
+    fn an_address_is_told() {
+        assert!(failure(abi::REASON_HUGETLB, Some(0)).to_string().contains("0x7f00"));
+    }
+}

@@ -1,0 +1,4 @@
+//! The controller of Freezeframe: drives the kernel module, writes images, exports the timing of every phase.
+
+pub mod device;
+pub mod failure;
