@@ -2,3 +2,6 @@
 
 pub mod device;
 pub mod failure;
+pub mod image;
+pub mod output;
+pub mod report;

@@ -1,0 +1,80 @@
+#!/bin/bash
+# The demo's job: a real Redis under write load, Prometheus watching, one snapshot, and what came of it.
+set -euo pipefail
+
+work=/var/tmp/demo
+image=/out/redis.tar
+mkdir -p "$work"
+
+say() { printf '\n== %s\n' "$*"; }
+
+# Waits up to $1 seconds for the rest of the arguments to succeed.
+wait_for() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        if ((SECONDS >= deadline)); then
+            echo "demo: gave up waiting for: $*" >&2
+            return 1
+        fi
+        sleep 0.2
+    done
+}
+
+now() { python3 -c 'import time; print(time.monotonic_ns())'; }
+
+say "Redis with 200 MB, on kernel $(uname -r)"
+redis-server --save "" --appendonly no --enable-debug-command local --dir "$work" --daemonize yes \
+    --logfile "$work/redis.log" --pidfile "$work/redis.pid" >/dev/null
+wait_for 30 redis-cli ping
+redis-cli debug populate 200000 key 1000 >/dev/null
+redis=$(cat "$work/redis.pid")
+redis-cli info memory | grep -E '^used_memory_(human|rss_human)'
+
+say "freezeframe serve, and a Prometheus that scrapes it"
+freezeframe serve >"$work/serve.log" 2>&1 &
+wait_for 30 curl -sf http://127.0.0.1:9188/metrics
+prometheus --config.file=prometheus.yml --storage.tsdb.path="$work/prometheus" --log.level=warn \
+    >"$work/prometheus.log" 2>&1 &
+wait_for 60 curl -sf http://127.0.0.1:9090/-/ready
+curl -s http://127.0.0.1:9188/metrics | grep -c '^freezeframe_' | sed 's/$/ series/'
+
+say "A client that keeps writing"
+python3 client.py "$work/client.log" "$work/stop" &
+client=$!
+sleep 5
+redis-cli set demo:note "written before the snapshot, at second $SECONDS" >/dev/null
+sleep 1
+
+say "freezeframe take --pid $redis -o $image"
+begin=$(now)
+freezeframe take --pid "$redis" -o "$image"
+end=$(now)
+redis-cli set demo:note "written after the snapshot, at second $SECONDS" >/dev/null
+sleep 3
+
+say "Redis' own fork, in the same run: BGSAVE"
+fork_begin=$(now)
+redis-cli bgsave
+wait_for 120 sh -c 'redis-cli info persistence | grep -q rdb_bgsave_in_progress:0'
+fork_end=$(now)
+fork_usec=$(redis-cli info stats | tr -d '\r' | sed -n 's/^latest_fork_usec://p')
+touch "$work/stop"
+wait "$client"
+
+say "The image, opened with standard tools"
+tar -tvf "$image"
+tar -C "$work" -xf "$image"
+core=$(find "$work" -name '*core*' -type f | head -n 1)
+gdb -q -batch -ex "core-file $core" -x find.py >"$work/gdb.log" 2>&1 || {
+    cat "$work/gdb.log" >&2
+    exit 1
+}
+
+say "What came of it"
+python3 report.py --manifest "$(find "$work" -name manifest.json | head -n 1)" --client "$work/client.log" \
+    --gdb "$work/gdb.log" --take "$begin" "$end" --bgsave "$fork_begin" "$fork_end" --fork-usec "$fork_usec" \
+    --prometheus http://127.0.0.1:9090 --result /out/result.json
+
+cp "$work"/*.log /out/
+redis-cli shutdown nosave || true

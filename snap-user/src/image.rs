@@ -1,0 +1,220 @@
+//! The image that a snapshot fd yields: its tables, checked before anything trusts them.
+
+mod archive;
+mod core;
+mod manifest;
+mod note;
+
+use std::io;
+
+use snap_common::abi;
+
+pub use self::archive::write_archive;
+pub use self::core::Core;
+pub use self::manifest::Manifest;
+use crate::device::ImageSource;
+
+/// Why an image cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The bytes could not be had.
+    #[error("cannot read the image at byte {offset}: {source}")]
+    Read {
+        /// Where.
+        offset: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// The bytes make no sense.
+    #[error("the image is damaged: {0}")]
+    Damaged(&'static str),
+    /// It was made by another release.
+    #[error("the image has version {found}, this freezeframe reads {wanted}; use the release that matches the module")]
+    Version {
+        /// The image's.
+        found: u32,
+        /// Ours.
+        wanted: u32,
+    },
+}
+
+/// A record of one of the image's tables.
+///
+/// # Safety
+///
+/// `#[repr(C)]`, made of integers alone, so that every bit pattern is valid.
+unsafe trait Record: Copy {}
+// SAFETY: mirrors a C struct of integers.
+unsafe impl Record for abi::ImageHeader {}
+// SAFETY: mirrors a C struct of integers.
+unsafe impl Record for abi::ImageProcess {}
+// SAFETY: mirrors a C struct of integers.
+unsafe impl Record for abi::ImageThread {}
+// SAFETY: mirrors a C struct of integers.
+unsafe impl Record for abi::ImageVma {}
+// SAFETY: mirrors a C struct of integers.
+unsafe impl Record for abi::ImageRun {}
+
+fn record<T: Record>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: there are at least `size_of::<T>()` bytes, and every bit pattern is a valid `T`.
+    (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// The tables of an image.
+#[derive(Debug)]
+pub struct Image {
+    /// The header.
+    pub header: abi::ImageHeader,
+    /// Processes, in the order in which they were named.
+    pub processes: Vec<abi::ImageProcess>,
+    threads: Vec<abi::ImageThread>,
+    vmas: Vec<abi::ImageVma>,
+    runs: Vec<abi::ImageRun>,
+    blobs: Vec<u8>,
+}
+
+impl Image {
+    /// Reads and checks the tables of an image of `image_bytes` bytes.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read, or point outside of the image.
+    pub fn read<S: ImageSource + ?Sized>(source: &S, image_bytes: u64) -> Result<Self, ImageError> {
+        let bytes = read_bytes(source, 0, size_of::<abi::ImageHeader>())?;
+        let header: abi::ImageHeader = record(&bytes).ok_or(ImageError::Damaged("it is shorter than its header"))?;
+        if header.magic != abi::IMAGE_MAGIC {
+            return Err(ImageError::Damaged("it does not begin with the magic number"));
+        }
+        if header.version != abi::IMAGE_VERSION {
+            return Err(ImageError::Version { found: header.version, wanted: abi::IMAGE_VERSION });
+        }
+        let end = header
+            .data_pages
+            .checked_mul(PAGE)
+            .and_then(|data| data.checked_add(header.data_offset))
+            .ok_or(ImageError::Damaged("its size overflows"))?;
+        if end != image_bytes || header.page_size != PAGE_SIZE {
+            return Err(ImageError::Damaged("its size is not what its header says"));
+        }
+        let image = Self {
+            processes: read_table(source, &header, header.processes)?,
+            threads: read_table(source, &header, header.threads)?,
+            vmas: read_table(source, &header, header.vmas)?,
+            runs: read_table(source, &header, header.runs)?,
+            blobs: read_slice(source, &header, header.blobs)?,
+            header,
+        };
+        image.check()?;
+        Ok(image)
+    }
+
+    fn check(&self) -> Result<(), ImageError> {
+        for process in &self.processes {
+            if slice(&self.threads, process.first_thread, process.thread_count).is_none()
+                || slice(&self.vmas, process.first_vma, process.vma_count).is_none()
+            {
+                return Err(ImageError::Damaged("a process points outside of a table"));
+            }
+        }
+        for vma in &self.vmas {
+            if vma.start >= vma.end || slice(&self.runs, vma.first_run, vma.run_count).is_none() {
+                return Err(ImageError::Damaged("a mapping points outside of a table"));
+            }
+            let mut at = vma.start;
+            for run in self.runs_of(vma) {
+                let end = run.vaddr.checked_add(u64::from(run.pages) * PAGE);
+                if run.vaddr < at || run.pages == 0 || end.is_none_or(|end| end > vma.end) {
+                    return Err(ImageError::Damaged("a run lies outside of its mapping"));
+                }
+                at = run.vaddr + u64::from(run.pages) * PAGE;
+            }
+        }
+        for run in &self.runs {
+            let pages = if run.flags & abi::RUN_UNREADABLE == 0 { u64::from(run.pages) } else { 0 };
+            if run.page.checked_add(pages).is_none_or(|last| last > self.header.data_pages) {
+                return Err(ImageError::Damaged("a run points behind the last page"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The threads of a process.
+    #[must_use]
+    pub fn threads_of(&self, process: &abi::ImageProcess) -> &[abi::ImageThread] {
+        slice(&self.threads, process.first_thread, process.thread_count).unwrap_or_default()
+    }
+
+    /// The mappings of a process, by address.
+    #[must_use]
+    pub fn vmas_of(&self, process: &abi::ImageProcess) -> &[abi::ImageVma] {
+        slice(&self.vmas, process.first_vma, process.vma_count).unwrap_or_default()
+    }
+
+    /// The runs of a mapping, by address.
+    #[must_use]
+    pub fn runs_of(&self, vma: &abi::ImageVma) -> &[abi::ImageRun] {
+        slice(&self.runs, vma.first_run, vma.run_count).unwrap_or_default()
+    }
+
+    /// The bytes that a record points to.
+    #[must_use]
+    pub fn blob(&self, blob: abi::Blob) -> &[u8] {
+        slice(&self.blobs, blob.offset, blob.length).unwrap_or_default()
+    }
+
+    /// A path or name that a record points to.
+    #[must_use]
+    pub fn text(&self, blob: abi::Blob) -> String {
+        String::from_utf8_lossy(self.blob(blob)).into_owned()
+    }
+
+    /// Where a data page lies in the image.
+    #[must_use]
+    pub fn page_offset(&self, page: u64) -> u64 {
+        self.header.data_offset + page * PAGE
+    }
+}
+
+/// Bytes of a page.
+pub const PAGE: u64 = 4096;
+const PAGE_SIZE: u32 = 4096;
+
+/// The name of a thread or process.
+#[must_use]
+pub fn comm(bytes: &[u8; 16]) -> String {
+    String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+}
+
+fn slice<T>(table: &[T], first: u32, count: u32) -> Option<&[T]> {
+    table.get(first as usize..)?.get(..count as usize)
+}
+
+fn read_bytes<S: ImageSource + ?Sized>(source: &S, offset: u64, length: usize) -> Result<Vec<u8>, ImageError> {
+    let mut bytes = vec![0; length];
+    source.read_exact_at(&mut bytes, offset).map_err(|source| ImageError::Read { offset, source })?;
+    Ok(bytes)
+}
+
+fn read_slice<S: ImageSource + ?Sized>(
+    source: &S,
+    header: &abi::ImageHeader,
+    table: abi::Table,
+) -> Result<Vec<u8>, ImageError> {
+    let length = u64::from(table.count) * u64::from(table.stride);
+    if table.offset.checked_add(length).is_none_or(|end| end > header.data_offset) {
+        return Err(ImageError::Damaged("a table lies behind the tables' end"));
+    }
+    read_bytes(source, table.offset, usize::try_from(length).unwrap_or(usize::MAX))
+}
+
+fn read_table<S: ImageSource + ?Sized, T: Record>(
+    source: &S,
+    header: &abi::ImageHeader,
+    table: abi::Table,
+) -> Result<Vec<T>, ImageError> {
+    if (table.stride as usize) < size_of::<T>() {
+        return Err(ImageError::Damaged("a table's records are too short"));
+    }
+    let bytes = read_slice(source, header, table)?;
+    bytes.chunks_exact(table.stride as usize).map(|bytes| record(bytes).ok_or(ImageError::Damaged("a record"))).collect()
+}

@@ -1,0 +1,148 @@
+//! Where an archive goes. A file appears under its final name only when it is whole and on disk.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+/// Why an archive cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// There is something at that path.
+    #[error("cannot write {}: it exists already; remove it or choose another name", .0.display())]
+    Exists(PathBuf),
+    /// Its folder does not take a file.
+    #[error("cannot write {}: {source}; check the folder and its permissions", path.display())]
+    Create {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It took some, but not all.
+    #[error("cannot write {}: {source}; the partial file was removed, the processes are unharmed", path.display())]
+    Write {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// A file on its way to its final name; removed when it is dropped before.
+#[derive(Debug)]
+pub struct PartialFile {
+    path: PathBuf,
+    partial: PathBuf,
+    file: Option<File>,
+}
+
+impl PartialFile {
+    /// Claims a place beside `path`. Called before anything is frozen, so that what cannot be written is refused
+    /// while it costs nothing.
+    ///
+    /// # Errors
+    ///
+    /// When something is at `path`, or its folder takes no file.
+    pub fn create(path: &Path) -> Result<Self, OutputError> {
+        let failed = |source| OutputError::Create { path: path.to_owned(), source };
+        if path.symlink_metadata().is_ok() {
+            return Err(OutputError::Exists(path.to_owned()));
+        }
+        let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".partial.{}", std::process::id()));
+        let partial = path.with_file_name(hidden);
+        let file = File::options().write(true).create_new(true).open(&partial).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), partial, file: Some(file) })
+    }
+
+    /// A second handle to the file, to write to.
+    ///
+    /// # Errors
+    ///
+    /// When there is no descriptor left.
+    pub fn handle(&self) -> Result<File, OutputError> {
+        let file = self.file.as_ref().ok_or(io::ErrorKind::NotFound);
+        file.map_err(io::Error::from).and_then(File::try_clone).map_err(|source| self.failed(source))
+    }
+
+    /// Makes the file durable and gives it its name.
+    ///
+    /// # Errors
+    ///
+    /// When the disk does not take it, or somebody else took the name meanwhile.
+    pub fn finish(mut self) -> Result<(), OutputError> {
+        let Some(file) = self.file.take() else { return Ok(()) };
+        let done = file.sync_all().and_then(|()| {
+            renameat_with(CWD, &self.partial, CWD, &self.path, RenameFlags::NOREPLACE).map_err(io::Error::from)
+        });
+        if let Err(source) = done {
+            self.file = Some(file); // dropped with us, and the partial file with it
+            return Err(self.failed(source));
+        }
+        Ok(())
+    }
+
+    /// Words an error of writing.
+    #[must_use]
+    pub fn failed(&self, source: io::Error) -> OutputError {
+        OutputError::Write { path: self.path.clone(), source }
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if self.file.is_some()
+            && let Err(error) = std::fs::remove_file(&self.partial)
+        {
+            eprintln!("freezeframe: cannot remove {}: {error}", self.partial.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::{OutputError, PartialFile};
+
+    #[test]
+    fn a_finished_file_has_its_name_and_nothing_else_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image.tar");
+        let partial = PartialFile::create(&path).unwrap();
+        partial.handle().unwrap().write_all(b"whole").unwrap();
+        assert!(!path.exists());
+        partial.finish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_dropped_file_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(PartialFile::create(&folder.path().join("image.tar")).unwrap());
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_existing_file_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image.tar");
+        let partial = PartialFile::create(&path).unwrap();
+        std::fs::write(&path, b"theirs").unwrap();
+        assert!(matches!(partial.finish(), Err(OutputError::Write { .. })));
+        assert!(matches!(PartialFile::create(&path), Err(OutputError::Exists(_))));
+        assert_eq!(std::fs::read(&path).unwrap(), b"theirs");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_missing_folder_is_told() {
+        let error = PartialFile::create(std::path::Path::new("/nonexistent/image.tar")).unwrap_err();
+        assert!(error.to_string().starts_with("cannot write /nonexistent/image.tar: No such file"), "{error}");
+    }
+}

@@ -1,0 +1,188 @@
+//! What a take tells: `--json`, and a table for people.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use snap_common::abi;
+use snap_common::phase::Phase;
+
+/// One snapshot, as `--json` prints it. Fields are only ever added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Counts up since the module was loaded.
+    pub id: u64,
+    /// How the memory was armed.
+    pub mode: String,
+    /// How long the targets stood still.
+    pub window_ns: u64,
+    /// 4 KiB pages that the snapshot holds by reference.
+    pub pages_armed: u64,
+    /// 4 KiB pages that had to be copied while the targets stood still (pinned or shared memory).
+    pub pages_copied: u64,
+    /// Size of the image.
+    pub image_bytes: u64,
+    /// Bytes of the archive that were written; 0 without an output.
+    pub archive_bytes: u64,
+    /// How many processes.
+    pub processes: u32,
+    /// How many threads were parked at the edge to user mode.
+    pub threads_parked: u32,
+    /// How many slept in the kernel.
+    pub threads_asleep: u32,
+    /// How many of those ran in the kernel while the memory was armed.
+    pub threads_woken: u32,
+    /// The phases that ran, in order.
+    pub phases: Vec<PhaseReport>,
+}
+
+/// One phase of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseReport {
+    /// Its name.
+    pub name: String,
+    /// `CLOCK_MONOTONIC` at its begin.
+    pub start_ns: u64,
+    /// How long it took.
+    pub duration_ns: u64,
+}
+
+impl Report {
+    /// Reads what the module reported.
+    #[must_use]
+    pub fn new(take: &abi::Take) -> Self {
+        let phases = Phase::ALL.iter().zip(&take.phases).filter(|(_, stamp)| stamp.begin_ns != 0).map(
+            |(phase, stamp)| PhaseReport {
+                name: phase.name().to_owned(),
+                start_ns: stamp.begin_ns,
+                duration_ns: stamp.end_ns.saturating_sub(stamp.begin_ns),
+            },
+        );
+        Self {
+            id: take.id,
+            mode: "eager".to_owned(),
+            window_ns: take.window_ns,
+            pages_armed: take.counts.pages_armed,
+            pages_copied: take.counts.pages_copied,
+            image_bytes: take.image_bytes,
+            archive_bytes: 0,
+            processes: take.counts.processes,
+            threads_parked: take.counts.threads_parked,
+            threads_asleep: take.counts.threads_asleep,
+            threads_woken: take.counts.threads_woken,
+            phases: phases.collect(),
+        }
+    }
+
+    /// Adds a phase that the controller timed itself.
+    pub fn push_phase(&mut self, phase: Phase, start_ns: u64, duration_ns: u64) {
+        self.phases.push(PhaseReport { name: phase.name().to_owned(), start_ns, duration_ns });
+    }
+
+    /// The table for people.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut table = format!("snapshot {} ({})\n\n  phase          duration\n", self.id, self.mode);
+        for phase in &self.phases {
+            let inside = Phase::ALL.iter().any(|known| known.in_window() && known.name() == phase.name);
+            let mark = if inside { "  | window" } else { "" };
+            // Writing to a String cannot fail.
+            let _ = writeln!(table, "  {:<13} {:>10}{mark}", phase.name, duration(phase.duration_ns));
+        }
+        let threads = self.threads_parked + self.threads_asleep;
+        let _ = write!(
+            table,
+            "\n  window        {:>10}\n  stood still   {:>10} threads of {} processes ({} parked, {} asleep in the kernel)\n  \
+             pages armed   {:>10} ({})\n  pages copied  {:>10}\n",
+            duration(self.window_ns),
+            threads,
+            self.processes,
+            self.threads_parked,
+            self.threads_asleep,
+            self.pages_armed,
+            bytes(self.pages_armed * 4096),
+            self.pages_copied,
+        );
+        if self.archive_bytes != 0 {
+            let _ = writeln!(table, "  written       {:>10}", bytes(self.archive_bytes));
+        }
+        table
+    }
+}
+
+/// A duration in the unit that suits it.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+pub fn duration(nanoseconds: u64) -> String {
+    let value = nanoseconds as f64;
+    match nanoseconds {
+        0..1_000 => format!("{nanoseconds} ns"),
+        1_000..1_000_000 => format!("{:.1} µs", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} ms", value / 1e6),
+        _ => format!("{:.2} s", value / 1e9),
+    }
+}
+
+/// A size in the unit that suits it.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+pub fn bytes(bytes: u64) -> String {
+    let value = bytes as f64;
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_048_576 => format!("{:.1} KiB", value / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", value / 1_048_576.0),
+        _ => format!("{:.2} GiB", value / 1_073_741_824.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use snap_common::abi;
+    use snap_common::phase::Phase;
+
+    use super::{Report, bytes, duration};
+
+    fn report() -> Report {
+        // SAFETY: `struct ff_take` is made of integers alone.
+        let mut take: abi::Take = unsafe { std::mem::zeroed() };
+        take.id = 7;
+        take.window_ns = 2_500_000;
+        take.counts.pages_armed = 512;
+        take.phases[Phase::Prepare as usize] = abi::Stamp { begin_ns: 100, end_ns: 1_100 };
+        take.phases[Phase::Arm as usize] = abi::Stamp { begin_ns: 2_000, end_ns: 2_001_000 };
+        Report::new(&take)
+    }
+
+    #[test]
+    fn the_json_has_the_promised_fields() {
+        let json = serde_json::to_value(report()).unwrap();
+        for field in ["id", "mode", "window_ns", "pages_armed", "image_bytes", "phases"] {
+            assert!(json.get(field).is_some(), "{field}");
+        }
+        assert_eq!(json["phases"][1]["name"], "arm");
+        assert_eq!(json["phases"][1]["start_ns"], 2_000);
+        assert_eq!(json["phases"][1]["duration_ns"], 1_999_000);
+    }
+
+    #[test]
+    fn phases_that_did_not_run_are_left_out() {
+        assert_eq!(report().phases.len(), 2);
+    }
+
+    #[test]
+    fn the_table_marks_the_window() {
+        let table = report().table();
+        assert!(table.contains("arm              2.00 ms  | window"), "{table}");
+        assert!(table.contains("prepare          1.0 µs\n"), "{table}");
+        assert!(table.contains("512 (2.0 MiB)"), "{table}");
+    }
+
+    #[test]
+    fn units_change_where_they_should() {
+        assert_eq!(duration(999), "999 ns");
+        assert_eq!(duration(1_500), "1.5 µs");
+        assert_eq!(duration(1_500_000_000), "1.50 s");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(3 << 30), "3.00 GiB");
+    }
+}
