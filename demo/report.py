@@ -136,7 +136,7 @@ def main():
                     "take": during_take / 1e3,
                     "bgsave": during_fork / 1e3,
                 },
-                "cow_breaks": histogram,
+                "cow_breaks": [{"le": str(bound), "count": count} for bound, count in histogram],
                 "counter": {"acknowledged": acknowledged, "core": found["counter"], "sent": sent},
                 "failures": failures,
             },

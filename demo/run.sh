@@ -5,6 +5,7 @@ set -euo pipefail
 work=/var/tmp/demo
 image=/out/redis.tar
 mkdir -p "$work"
+trap 'cp "$work"/*.log /out/' EXIT
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -76,5 +77,4 @@ python3 report.py --manifest "$(find "$work" -name manifest.json | head -n 1)" -
     --gdb "$work/gdb.log" --take "$begin" "$end" --bgsave "$fork_begin" "$fork_end" --fork-usec "$fork_usec" \
     --prometheus http://127.0.0.1:9090 --result /out/result.json
 
-cp "$work"/*.log /out/
 redis-cli shutdown nosave || true

@@ -87,13 +87,23 @@ impl Device {
     ///
     /// When the module is not loaded, is another version, or we are not root.
     pub fn open(path: &Path) -> Result<Self, DeviceError> {
-        let file = File::options().read(true).write(true).open(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => DeviceError::NoModule(path.to_owned()),
-            io::ErrorKind::PermissionDenied => DeviceError::Permission(path.to_owned()),
-            _ => DeviceError::Open { path: path.to_owned(), source },
-        })?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => DeviceError::NoModule(path.to_owned()),
+                io::ErrorKind::PermissionDenied => DeviceError::Permission(path.to_owned()),
+                _ => DeviceError::Open {
+                    path: path.to_owned(),
+                    source,
+                },
+            })?;
         let device = Self { file };
-        let info = device.info().map_err(|source| DeviceError::NotOurs { path: path.to_owned(), source })?;
+        let info = device.info().map_err(|source| DeviceError::NotOurs {
+            path: path.to_owned(),
+            source,
+        })?;
         if info.abi_version != abi::ABI_VERSION {
             return Err(DeviceError::WrongAbi {
                 module_version: info.module_version,
@@ -120,7 +130,11 @@ impl Device {
         };
         // SAFETY: IOC_GET_INFO writes one `struct ff_info`, which `info` is, and which outlives the call.
         unsafe { self.ioctl(abi::IOC_GET_INFO, &raw mut info) }?;
-        let version = info.module_version.split(|byte| *byte == 0).next().unwrap_or_default();
+        let version = info
+            .module_version
+            .split(|byte| *byte == 0)
+            .next()
+            .unwrap_or_default();
         Ok(Info {
             abi_version: info.abi_version,
             features: info.features,
@@ -136,8 +150,13 @@ impl Device {
     ///
     /// When the module refuses or fails; nothing is frozen then.
     pub fn take(&self, targets: &[Target], deadline_ms: u32) -> Result<Snapshot, DeviceError> {
-        let raw: Vec<_> =
-            targets.iter().map(|target| abi::Target { kind: abi::TARGET_PID, id: target.pid }).collect();
+        let raw: Vec<_> = targets
+            .iter()
+            .map(|target| abi::Target {
+                kind: abi::TARGET_PID,
+                id: target.pid,
+            })
+            .collect();
         // SAFETY: `struct ff_take` is made of integers alone; all zeros is a valid one.
         let mut take: abi::Take = unsafe { std::mem::zeroed() };
         take.size = u32::try_from(size_of::<abi::Take>()).unwrap_or(0);
@@ -147,11 +166,12 @@ impl Device {
         // SAFETY: IOC_TAKE reads and writes one `struct ff_take`, which `take` is, and reads `target_count` targets
         // at `targets`, which `raw` holds. Both outlive the call.
         let done = unsafe { self.ioctl(abi::IOC_TAKE, &raw mut take) };
-        match done {
-            // SAFETY: on success the module installed this descriptor for us, and nobody else owns it.
-            Ok(()) => Ok(Snapshot { file: unsafe { File::from_raw_fd(take.fd) }, take }),
-            Err(source) => Err(Failure::new(&Refusal::from_raw(&take.failure), targets, source).into()),
+        if let Err(source) = done {
+            return Err(Failure::new(&Refusal::from_raw(&take.failure), targets, source).into());
         }
+        // SAFETY: the call succeeded, so the module installed this descriptor for us, and nobody else owns it.
+        let file = unsafe { File::from_raw_fd(take.fd) };
+        Ok(Snapshot { file, take })
     }
 
     /// # Safety
@@ -160,7 +180,11 @@ impl Device {
     unsafe fn ioctl<T>(&self, request: u64, argument: *mut T) -> io::Result<()> {
         // SAFETY: the caller's promise; the descriptor is open as long as `self` lives.
         let result = unsafe { libc::ioctl(self.file.as_raw_fd(), request, argument) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if result < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -204,7 +228,9 @@ impl ImageSource for Snapshot {
 impl ImageSource for [u8] {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let bytes = start.checked_add(buffer.len()).and_then(|end| self.get(start..end));
+        let bytes = start
+            .checked_add(buffer.len())
+            .and_then(|end| self.get(start..end));
         buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }

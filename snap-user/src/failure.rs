@@ -71,12 +71,15 @@ impl Failure {
     #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "the error ends here")]
     pub fn new(refusal: &Refusal, targets: &[Target], source: io::Error) -> Self {
-        let whom = refusal
-            .target
-            .and_then(|index| targets.get(index))
-            .map_or_else(|| "the targets".to_owned(), |target| format!("process {}", target.pid));
+        let whom = refusal.target.and_then(|index| targets.get(index)).map_or_else(
+            || "the targets".to_owned(),
+            |target| format!("process {}", target.pid),
+        );
         let (kind, why) = explain(refusal, &source);
-        Self { kind, message: format!("cannot snapshot {whom}: {why}") }
+        Self {
+            kind,
+            message: format!("cannot snapshot {whom}: {why}"),
+        }
     }
 }
 
@@ -145,8 +148,18 @@ mod tests {
     use crate::device::Target;
 
     fn failure(reason: u32, target: Option<usize>) -> Failure {
-        let refusal = Refusal { reason, phase: None, target, thread: None, detail: 0x7f00 };
-        Failure::new(&refusal, &[Target { pid: 12 }, Target { pid: 34 }], io::Error::from_raw_os_error(5))
+        let refusal = Refusal {
+            reason,
+            phase: None,
+            target,
+            thread: None,
+            detail: 0x7f00,
+        };
+        Failure::new(
+            &refusal,
+            &[Target { pid: 12 }, Target { pid: 34 }],
+            io::Error::from_raw_os_error(5),
+        )
     }
 
     #[test]
@@ -160,14 +173,27 @@ mod tests {
 
     #[test]
     fn the_kind_follows_the_reason() {
-        assert_eq!(failure(abi::REASON_NO_SUCH_PROCESS, Some(0)).kind, FailureKind::Target);
+        assert_eq!(
+            failure(abi::REASON_NO_SUCH_PROCESS, Some(0)).kind,
+            FailureKind::Target
+        );
         assert_eq!(failure(abi::REASON_DEADLINE, None).kind, FailureKind::Timeout);
-        assert_eq!(failure(abi::REASON_PERMISSION, None).kind, FailureKind::Permission);
-        assert_eq!(failure(999, None).to_string(), "cannot snapshot the targets: the module answered in the snapshot: Input/output error (os error 5)");
+        assert_eq!(
+            failure(abi::REASON_PERMISSION, None).kind,
+            FailureKind::Permission
+        );
+        assert_eq!(
+            failure(999, None).to_string(),
+            "cannot snapshot the targets: the module answered in the snapshot: Input/output error (os error 5)"
+        );
     }
 
     #[test]
     fn an_address_is_told() {
-        assert!(failure(abi::REASON_HUGETLB, Some(0)).to_string().contains("0x7f00"));
+        assert!(
+            failure(abi::REASON_HUGETLB, Some(0))
+                .to_string()
+                .contains("0x7f00")
+        );
     }
 }

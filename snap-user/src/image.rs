@@ -29,7 +29,9 @@ pub enum ImageError {
     #[error("the image is damaged: {0}")]
     Damaged(&'static str),
     /// It was made by another release.
-    #[error("the image has version {found}, this freezeframe reads {wanted}; use the release that matches the module")]
+    #[error(
+        "the image has version {found}, this freezeframe reads {wanted}; use the release that matches the module"
+    )]
     Version {
         /// The image's.
         found: u32,
@@ -81,12 +83,16 @@ impl Image {
     /// When they cannot be read, or point outside of the image.
     pub fn read<S: ImageSource + ?Sized>(source: &S, image_bytes: u64) -> Result<Self, ImageError> {
         let bytes = read_bytes(source, 0, size_of::<abi::ImageHeader>())?;
-        let header: abi::ImageHeader = record(&bytes).ok_or(ImageError::Damaged("it is shorter than its header"))?;
+        let header: abi::ImageHeader =
+            record(&bytes).ok_or(ImageError::Damaged("it is shorter than its header"))?;
         if header.magic != abi::IMAGE_MAGIC {
             return Err(ImageError::Damaged("it does not begin with the magic number"));
         }
         if header.version != abi::IMAGE_VERSION {
-            return Err(ImageError::Version { found: header.version, wanted: abi::IMAGE_VERSION });
+            return Err(ImageError::Version {
+                found: header.version,
+                wanted: abi::IMAGE_VERSION,
+            });
         }
         let end = header
             .data_pages
@@ -130,8 +136,16 @@ impl Image {
             }
         }
         for run in &self.runs {
-            let pages = if run.flags & abi::RUN_UNREADABLE == 0 { u64::from(run.pages) } else { 0 };
-            if run.page.checked_add(pages).is_none_or(|last| last > self.header.data_pages) {
+            let pages = if run.flags & abi::RUN_UNREADABLE == 0 {
+                u64::from(run.pages)
+            } else {
+                0
+            };
+            if run
+                .page
+                .checked_add(pages)
+                .is_none_or(|last| last > self.header.data_pages)
+            {
                 return Err(ImageError::Damaged("a run points behind the last page"));
             }
         }
@@ -189,9 +203,15 @@ fn slice<T>(table: &[T], first: u32, count: u32) -> Option<&[T]> {
     table.get(first as usize..)?.get(..count as usize)
 }
 
-fn read_bytes<S: ImageSource + ?Sized>(source: &S, offset: u64, length: usize) -> Result<Vec<u8>, ImageError> {
+fn read_bytes<S: ImageSource + ?Sized>(
+    source: &S,
+    offset: u64,
+    length: usize,
+) -> Result<Vec<u8>, ImageError> {
     let mut bytes = vec![0; length];
-    source.read_exact_at(&mut bytes, offset).map_err(|source| ImageError::Read { offset, source })?;
+    source
+        .read_exact_at(&mut bytes, offset)
+        .map_err(|source| ImageError::Read { offset, source })?;
     Ok(bytes)
 }
 
@@ -201,10 +221,18 @@ fn read_slice<S: ImageSource + ?Sized>(
     table: abi::Table,
 ) -> Result<Vec<u8>, ImageError> {
     let length = u64::from(table.count) * u64::from(table.stride);
-    if table.offset.checked_add(length).is_none_or(|end| end > header.data_offset) {
+    if table
+        .offset
+        .checked_add(length)
+        .is_none_or(|end| end > header.data_offset)
+    {
         return Err(ImageError::Damaged("a table lies behind the tables' end"));
     }
-    read_bytes(source, table.offset, usize::try_from(length).unwrap_or(usize::MAX))
+    read_bytes(
+        source,
+        table.offset,
+        usize::try_from(length).unwrap_or(usize::MAX),
+    )
 }
 
 fn read_table<S: ImageSource + ?Sized, T: Record>(
@@ -216,5 +244,8 @@ fn read_table<S: ImageSource + ?Sized, T: Record>(
         return Err(ImageError::Damaged("a table's records are too short"));
     }
     let bytes = read_slice(source, header, table)?;
-    bytes.chunks_exact(table.stride as usize).map(|bytes| record(bytes).ok_or(ImageError::Damaged("a record"))).collect()
+    bytes
+        .chunks_exact(table.stride as usize)
+        .map(|bytes| record(bytes).ok_or(ImageError::Damaged("a record")))
+        .collect()
 }

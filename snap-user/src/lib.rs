@@ -1,7 +1,14 @@
 //! The controller of Freezeframe: drives the kernel module, writes images, exports the timing of every phase.
 
+pub mod cli;
 pub mod device;
+pub mod doctor;
+pub mod drain;
+pub mod exit;
 pub mod failure;
 pub mod image;
+pub mod metrics;
 pub mod output;
 pub mod report;
+pub mod serve;
+pub mod take;

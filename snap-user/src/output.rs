@@ -46,17 +46,30 @@ impl PartialFile {
     ///
     /// When something is at `path`, or its folder takes no file.
     pub fn create(path: &Path) -> Result<Self, OutputError> {
-        let failed = |source| OutputError::Create { path: path.to_owned(), source };
+        let failed = |source| OutputError::Create {
+            path: path.to_owned(),
+            source,
+        };
         if path.symlink_metadata().is_ok() {
             return Err(OutputError::Exists(path.to_owned()));
         }
-        let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let name = path
+            .file_name()
+            .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".partial.{}", std::process::id()));
         let partial = path.with_file_name(hidden);
-        let file = File::options().write(true).create_new(true).open(&partial).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), partial, file: Some(file) })
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .open(&partial)
+            .map_err(failed)?;
+        Ok(Self {
+            path: path.to_owned(),
+            partial,
+            file: Some(file),
+        })
     }
 
     /// A second handle to the file, to write to.
@@ -66,7 +79,9 @@ impl PartialFile {
     /// When there is no descriptor left.
     pub fn handle(&self) -> Result<File, OutputError> {
         let file = self.file.as_ref().ok_or(io::ErrorKind::NotFound);
-        file.map_err(io::Error::from).and_then(File::try_clone).map_err(|source| self.failed(source))
+        file.map_err(io::Error::from)
+            .and_then(File::try_clone)
+            .map_err(|source| self.failed(source))
     }
 
     /// Makes the file durable and gives it its name.
@@ -75,9 +90,12 @@ impl PartialFile {
     ///
     /// When the disk does not take it, or somebody else took the name meanwhile.
     pub fn finish(mut self) -> Result<(), OutputError> {
-        let Some(file) = self.file.take() else { return Ok(()) };
+        let Some(file) = self.file.take() else {
+            return Ok(());
+        };
         let done = file.sync_all().and_then(|()| {
-            renameat_with(CWD, &self.partial, CWD, &self.path, RenameFlags::NOREPLACE).map_err(io::Error::from)
+            renameat_with(CWD, &self.partial, CWD, &self.path, RenameFlags::NOREPLACE)
+                .map_err(io::Error::from)
         });
         if let Err(source) = done {
             self.file = Some(file); // dropped with us, and the partial file with it
@@ -89,7 +107,10 @@ impl PartialFile {
     /// Words an error of writing.
     #[must_use]
     pub fn failed(&self, source: io::Error) -> OutputError {
-        OutputError::Write { path: self.path.clone(), source }
+        OutputError::Write {
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
@@ -143,6 +164,11 @@ mod tests {
     #[test]
     fn a_missing_folder_is_told() {
         let error = PartialFile::create(std::path::Path::new("/nonexistent/image.tar")).unwrap_err();
-        assert!(error.to_string().starts_with("cannot write /nonexistent/image.tar: No such file"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot write /nonexistent/image.tar: No such file"),
+            "{error}"
+        );
     }
 }

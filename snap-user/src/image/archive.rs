@@ -11,8 +11,16 @@ use crate::device::ImageSource;
 /// # Errors
 ///
 /// When the image cannot be read or the sink does not take it.
-pub fn write_archive<S: ImageSource + ?Sized, W: Write>(image: &Image, source: &S, sink: W) -> io::Result<()> {
-    let cores: Vec<_> = image.processes.iter().map(|process| Core::new(image, process)).collect();
+pub fn write_archive<S: ImageSource + ?Sized, W: Write>(
+    image: &Image,
+    source: &S,
+    sink: W,
+) -> io::Result<()> {
+    let cores: Vec<_> = image
+        .processes
+        .iter()
+        .map(|process| Core::new(image, process))
+        .collect();
     let manifest = Manifest::new(image, &cores);
     let mut text = serde_json::to_vec_pretty(&manifest)?;
     text.push(b'\n');
@@ -24,8 +32,15 @@ pub fn write_archive<S: ImageSource + ?Sized, W: Write>(image: &Image, source: &
     archive.into_inner()?.flush()
 }
 
-fn append<W: Write>(archive: &mut tar::Builder<W>, name: &str, bytes: u64, data: impl Read) -> io::Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+fn append<W: Write>(
+    archive: &mut tar::Builder<W>,
+    name: &str,
+    bytes: u64,
+    data: impl Read,
+) -> io::Result<()> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     let mut header = tar::Header::new_gnu();
     header.set_size(bytes);
     header.set_mode(0o600);

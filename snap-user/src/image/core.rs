@@ -60,7 +60,11 @@ impl Core {
         }
         let head = head(&layout.segments, &note::notes(image, process));
         let bytes = head.len() as u64 + layout.parts.iter().map(|part| part.bytes()).sum::<u64>();
-        Self { head, parts: layout.parts, bytes }
+        Self {
+            head,
+            parts: layout.parts,
+            bytes,
+        }
     }
 
     /// Size of the core file.
@@ -71,7 +75,13 @@ impl Core {
 
     /// The core as a stream.
     pub fn reader<'a, S: ImageSource + ?Sized>(&'a self, source: &'a S) -> impl Read + 'a {
-        CoreReader { core: self, source, head_done: 0, part: 0, part_done: 0 }
+        CoreReader {
+            core: self,
+            source,
+            head_done: 0,
+            part: 0,
+            part_done: 0,
+        }
     }
 }
 
@@ -101,7 +111,10 @@ impl Layout {
                 if self.ends_in_hole() {
                     self.open(run.vaddr, flags);
                 }
-                self.push(Part::Image { offset: image.page_offset(run.page), bytes });
+                self.push(Part::Image {
+                    offset: image.page_offset(run.page),
+                    bytes,
+                });
             } else {
                 self.leave_out(bytes, flags);
             }
@@ -114,15 +127,24 @@ impl Layout {
     }
 
     fn open(&mut self, vaddr: u64, flags: u32) {
-        self.segments.push(Segment { vaddr, memory_bytes: 0, file_bytes: 0, flags });
+        self.segments.push(Segment {
+            vaddr,
+            memory_bytes: 0,
+            file_bytes: 0,
+            flags,
+        });
     }
 
     fn has_data(&self) -> bool {
-        self.segments.last().is_some_and(|segment| segment.file_bytes != 0 && !self.ends_in_hole())
+        self.segments
+            .last()
+            .is_some_and(|segment| segment.file_bytes != 0 && !self.ends_in_hole())
     }
 
     fn ends_in_hole(&self) -> bool {
-        self.segments.last().is_some_and(|segment| segment.memory_bytes > segment.file_bytes)
+        self.segments
+            .last()
+            .is_some_and(|segment| segment.memory_bytes > segment.file_bytes)
     }
 
     fn push(&mut self, part: Part) {
@@ -135,7 +157,10 @@ impl Layout {
 
     /// Memory that is not in the core: at the end of a segment, or in one of its own.
     fn leave_out(&mut self, bytes: u64, flags: u32) {
-        let end = self.segments.last().map_or(0, |segment| segment.vaddr + segment.memory_bytes);
+        let end = self
+            .segments
+            .last()
+            .map_or(0, |segment| segment.vaddr + segment.memory_bytes);
         if self.has_data() {
             self.open(end, flags);
         }
@@ -181,8 +206,22 @@ fn head(segments: &[Segment], notes: &[u8]) -> Vec<u8> {
     push_phdr(&mut head, PT_NOTE, 0, notes_offset, 0, notes.len() as u64, 0, 4);
     let mut offset = data_offset;
     for segment in segments {
-        let Segment { vaddr, memory_bytes, file_bytes, flags } = *segment;
-        push_phdr(&mut head, PT_LOAD, flags, offset, vaddr, file_bytes, memory_bytes, PAGE);
+        let Segment {
+            vaddr,
+            memory_bytes,
+            file_bytes,
+            flags,
+        } = *segment;
+        push_phdr(
+            &mut head,
+            PT_LOAD,
+            flags,
+            offset,
+            vaddr,
+            file_bytes,
+            memory_bytes,
+            PAGE,
+        );
         offset += file_bytes;
     }
     if extended {
@@ -196,7 +235,16 @@ fn head(segments: &[Segment], notes: &[u8]) -> Vec<u8> {
 }
 
 #[expect(clippy::too_many_arguments, reason = "the fields of Elf64_Phdr")]
-fn push_phdr(head: &mut Vec<u8>, kind: u32, flags: u32, offset: u64, vaddr: u64, file: u64, memory: u64, align: u64) {
+fn push_phdr(
+    head: &mut Vec<u8>,
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    vaddr: u64,
+    file: u64,
+    memory: u64,
+    align: u64,
+) {
     push_u32(head, kind);
     push_u32(head, flags);
     for field in [offset, vaddr, 0, file, memory, align] {
@@ -233,12 +281,15 @@ impl<S: ImageSource + ?Sized> Read for CoreReader<'_, S> {
             self.head_done += count;
             return Ok(count);
         }
-        let Some(part) = self.core.parts.get(self.part).copied() else { return Ok(0) };
+        let Some(part) = self.core.parts.get(self.part).copied() else {
+            return Ok(0);
+        };
         let left = part.bytes() - self.part_done;
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         match part {
             Part::Image { offset, .. } => {
-                self.source.read_exact_at(&mut buffer[..count], offset + self.part_done)?;
+                self.source
+                    .read_exact_at(&mut buffer[..count], offset + self.part_done)?;
             }
             Part::Zeros { .. } => buffer[..count].fill(0),
         }

@@ -58,16 +58,20 @@ impl Manifest {
     /// Describes an image; `cores` are those of its processes, in order.
     #[must_use]
     pub fn new(image: &Image, cores: &[Core]) -> Self {
-        let entries = image.processes.iter().zip(cores).map(|(process, core)| ProcessEntry {
-            pid: process.pid,
-            ppid: process.ppid,
-            comm: comm(&process.comm),
-            exe: image.text(process.exe),
-            core: format!("core.{}", process.pid),
-            core_bytes: core.bytes(),
-            threads: image.threads_of(process).iter().map(thread_entry).collect(),
-            not_captured: not_captured(image, process),
-        });
+        let entries = image
+            .processes
+            .iter()
+            .zip(cores)
+            .map(|(process, core)| ProcessEntry {
+                pid: process.pid,
+                ppid: process.ppid,
+                comm: comm(&process.comm),
+                exe: image.text(process.exe),
+                core: format!("core.{}", process.pid),
+                core_bytes: core.bytes(),
+                threads: image.threads_of(process).iter().map(thread_entry).collect(),
+                not_captured: not_captured(image, process),
+            });
         Self {
             manifest_version: 1,
             freezeframe_version: env!("CARGO_PKG_VERSION"),
@@ -106,11 +110,20 @@ fn not_captured(image: &Image, process: &abi::ImageProcess) -> Vec<String> {
         }
         let shared = abi::VMA_SHARED | abi::VMA_SHMEM;
         if vma.flags & shared == abi::VMA_SHARED && vma.flags & abi::VMA_DEVICE == 0 {
-            missing.push(format!("{range}: a shared mapping of a file belongs to its filesystem"));
+            missing.push(format!(
+                "{range}: a shared mapping of a file belongs to its filesystem"
+            ));
         }
-        for run in image.runs_of(vma).iter().filter(|run| run.flags & abi::RUN_UNREADABLE != 0) {
+        for run in image
+            .runs_of(vma)
+            .iter()
+            .filter(|run| run.flags & abi::RUN_UNREADABLE != 0)
+        {
             let end = run.vaddr + u64::from(run.pages) * PAGE;
-            missing.push(format!("{:#x}-{end:#x}: the memory is defective and could not be read", run.vaddr));
+            missing.push(format!(
+                "{:#x}-{end:#x}: the memory is defective and could not be read",
+                run.vaddr
+            ));
         }
     }
     missing

@@ -23,14 +23,24 @@ pub(super) fn notes(image: &Image, process: &abi::ImageProcess) -> Vec<u8> {
         let Some((_, registers)) = sets.iter().find(|(kind, _)| *kind == NT_PRSTATUS) else {
             continue; // a kernel worker has none
         };
-        add(&mut notes, "CORE", NT_PRSTATUS, &prstatus(process, thread, registers));
+        add(
+            &mut notes,
+            "CORE",
+            NT_PRSTATUS,
+            &prstatus(process, thread, registers),
+        );
         if number == 0 {
             add(&mut notes, "CORE", NT_PRPSINFO, &prpsinfo(process));
             add(&mut notes, "CORE", NT_AUXV, image.blob(process.auxv));
             add(&mut notes, "CORE", NT_FILE, &files(image, process));
         }
         for (kind, bytes) in sets.iter().filter(|(kind, _)| *kind != NT_PRSTATUS) {
-            add(&mut notes, if *kind < 0x100 { "CORE" } else { "LINUX" }, *kind, bytes);
+            add(
+                &mut notes,
+                if *kind < 0x100 { "CORE" } else { "LINUX" },
+                *kind,
+                bytes,
+            );
         }
     }
     notes
@@ -78,7 +88,11 @@ fn prstatus(process: &abi::ImageProcess, thread: &abi::ImageThread, registers: &
     put(&mut status, 32, &thread.pid.to_le_bytes());
     put(&mut status, 36, &process.ppid.to_le_bytes());
     put(&mut status, 40, &process.pid.to_le_bytes());
-    put(&mut status, PRSTATUS_REGS, registers.get(..216).unwrap_or(registers));
+    put(
+        &mut status,
+        PRSTATUS_REGS,
+        registers.get(..216).unwrap_or(registers),
+    );
     put(&mut status, 328, &1_i32.to_le_bytes());
     status
 }

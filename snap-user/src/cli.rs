@@ -1,0 +1,151 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::take::{Job, Output, Request};
+
+/// Where the daemon listens for requests.
+const SOCKET: &str = "/run/freezeframe.sock";
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  something else went wrong
+  2  the command line makes no sense
+  3  the kernel module is not loaded, or is of another version
+  4  a target does not exist or cannot be snapshotted
+  5  the output cannot be written
+  6  not permitted: run as root
+  7  a deadline passed";
+
+/// Snapshots of running processes: memory and registers at one instant, while they go on.
+#[derive(Debug, Parser)]
+#[command(name = "freezeframe", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take a snapshot of running processes
+    Take(TakeArgs),
+    /// Serve metrics for Prometheus, and snapshots on request
+    Serve(ServeArgs),
+    /// Tell what this host can do, what is missing, and how to get it
+    Doctor(DoctorArgs),
+}
+
+/// `freezeframe take`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct TakeArgs {
+    /// Processes to snapshot, all at the same instant
+    #[arg(long = "pid", required = true, num_args = 1.., value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pids: Vec<i32>,
+    /// Write the image there as a tar of manifest.json and one ELF core per process; - for standard output
+    #[arg(short, long, value_name = "FILE|-")]
+    pub output: Option<PathBuf>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The longest that the processes may stand still, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=60000))]
+    pub deadline: u32,
+    /// The kernel module's device
+    #[arg(long, value_name = "PATH", default_value = snap_common::abi::DEVICE_PATH)]
+    pub device: PathBuf,
+    /// The daemon's socket; the device itself is used where no daemon answers
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    pub socket: PathBuf,
+    /// Use the device itself, even where a daemon runs
+    #[arg(long, conflicts_with = "socket")]
+    pub no_daemon: bool,
+}
+
+impl TakeArgs {
+    /// The request that the arguments make.
+    #[must_use]
+    pub fn request(&self) -> Request {
+        Request {
+            job: Job {
+                device: self.device.clone(),
+                pids: self.pids.clone(),
+                deadline_ms: self.deadline,
+            },
+            socket: (!self.no_daemon).then(|| self.socket.clone()),
+            output: match &self.output {
+                None => Output::None,
+                Some(path) if path.as_os_str() == "-" => Output::Stdout,
+                Some(path) => Output::File(path.clone()),
+            },
+        }
+    }
+}
+
+/// `freezeframe serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where Prometheus scrapes /metrics
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9188")]
+    pub listen: SocketAddr,
+    /// Where snapshots are requested
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    pub socket: PathBuf,
+    /// The kernel module's device
+    #[arg(long, value_name = "PATH", default_value = snap_common::abi::DEVICE_PATH)]
+    pub device: PathBuf,
+}
+
+/// `freezeframe doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The kernel module's device
+    #[arg(long, value_name = "PATH", default_value = snap_common::abi::DEVICE_PATH)]
+    pub device: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::{Cli, Command};
+    use crate::take::Output;
+
+    fn request(line: &str) -> crate::take::Request {
+        match Cli::try_parse_from(line.split(' ')).unwrap().command {
+            Command::Take(args) => args.request(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn pids_come_in_any_form() {
+        assert_eq!(request("freezeframe take --pid 1 2 --pid 3").job.pids, [1, 2, 3]);
+        assert!(Cli::try_parse_from(["freezeframe", "take"]).is_err());
+        assert!(Cli::try_parse_from(["freezeframe", "take", "--pid", "0"]).is_err());
+        assert!(Cli::try_parse_from(["freezeframe", "take", "--pid", "x"]).is_err());
+    }
+
+    #[test]
+    fn outputs_are_told_apart() {
+        assert_eq!(request("freezeframe take --pid 1").output, Output::None);
+        assert_eq!(request("freezeframe take --pid 1 -o -").output, Output::Stdout);
+        assert_eq!(
+            request("freezeframe take --pid 1 -o a.tar").output,
+            Output::File("a.tar".into())
+        );
+    }
+}

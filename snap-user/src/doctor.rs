@@ -1,0 +1,178 @@
+//! `freezeframe doctor`: what this host can do, what is missing, and how to get it.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::cli::DoctorArgs;
+use crate::device::{Device, DeviceError};
+use crate::exit::Exit;
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    name: &'static str,
+    state: State,
+    /// What was found.
+    detail: String,
+    /// How to get it, where it is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    /// Snapshots work, but something else does not.
+    Missing,
+    /// No snapshot without it.
+    Needed,
+}
+
+impl Finding {
+    fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            name,
+            state: State::Ok,
+            detail: detail.into(),
+            remedy: None,
+        }
+    }
+
+    fn lacking(
+        name: &'static str,
+        state: State,
+        detail: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            name,
+            state,
+            detail: detail.into(),
+            remedy: Some(remedy.into()),
+        }
+    }
+}
+
+/// Runs the command. The exit code is 0 where snapshots can be taken, 3 or 6 where not.
+///
+/// # Errors
+///
+/// When the findings cannot be printed.
+pub fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
+    let root = rustix::process::geteuid().is_root();
+    let findings = [kernel(), user(root), module(&args.device), btf(), tracing(root)];
+    if args.json {
+        println!("{}", serde_json::to_string(&findings)?);
+    } else {
+        for Finding {
+            name,
+            state,
+            detail,
+            remedy,
+        } in &findings
+        {
+            let mark = match state {
+                State::Ok => "ok",
+                State::Missing => "missing",
+                State::Needed => "NEEDED",
+            };
+            println!("{mark:<8} {name:<8} {detail}");
+            if let Some(remedy) = remedy {
+                println!("{:18}-> {remedy}", "");
+            }
+        }
+    }
+    Ok(
+        match findings.iter().find(|finding| finding.state == State::Needed) {
+            None => Exit::Ok,
+            Some(finding) if finding.name == "user" => Exit::Permission,
+            Some(_) => Exit::Module,
+        },
+    )
+}
+
+fn kernel() -> Finding {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    let machine = uname.machine().to_string_lossy().into_owned();
+    let supported = ["6.1.", "6.12."].iter().any(|series| release.starts_with(series));
+    if machine != "x86_64" {
+        return Finding::lacking(
+            "kernel",
+            State::Needed,
+            format!("{release} {machine}"),
+            "the module knows x86_64 only",
+        );
+    }
+    if supported {
+        Finding::ok("kernel", release)
+    } else {
+        Finding::lacking(
+            "kernel",
+            State::Missing,
+            format!("{release}: not tested"),
+            "tested are 6.1 and 6.12",
+        )
+    }
+}
+
+fn user(root: bool) -> Finding {
+    if root {
+        Finding::ok("user", "root")
+    } else {
+        Finding::lacking(
+            "user",
+            State::Needed,
+            "not root",
+            "run as root: the device wants CAP_SYS_ADMIN",
+        )
+    }
+}
+
+fn module(device: &Path) -> Finding {
+    match Device::open(device).map(|device| device.info()) {
+        Ok(Ok(info)) => Finding::ok(
+            "module",
+            format!(
+                "{} (ABI {}), {} snapshots open",
+                info.module_version, info.abi_version, info.open_snapshots
+            ),
+        ),
+        Ok(Err(error)) => Finding::lacking("module", State::Needed, error.to_string(), "reload the module"),
+        Err(error @ DeviceError::NoModule(_)) => Finding::lacking(
+            "module",
+            State::Needed,
+            error.to_string(),
+            "build it with `cargo xtask build` or `make -C kmod` against this kernel's headers, then insmod",
+        ),
+        Err(error) => Finding::lacking("module", State::Needed, error.to_string(), "see the message"),
+    }
+}
+
+fn btf() -> Finding {
+    if Path::new("/sys/kernel/btf/vmlinux").exists() {
+        Finding::ok("btf", "the kernel describes its types")
+    } else {
+        Finding::lacking(
+            "btf",
+            State::Missing,
+            "no /sys/kernel/btf/vmlinux: COW breaks and filesystem freezes are not traced",
+            "boot a kernel built with CONFIG_DEBUG_INFO_BTF",
+        )
+    }
+}
+
+fn tracing(root: bool) -> Finding {
+    if Path::new("/sys/kernel/tracing/events").exists() || !root {
+        Finding::ok("tracefs", "mounted, or not to be seen without root")
+    } else {
+        Finding::lacking(
+            "tracefs",
+            State::Missing,
+            "/sys/kernel/tracing is not mounted",
+            "mount -t tracefs tracefs /sys/kernel/tracing",
+        )
+    }
+}

@@ -1,0 +1,99 @@
+//! The exit codes of `freezeframe`, one place for all of them.
+
+use crate::device::DeviceError;
+use crate::failure::{Failure, FailureKind};
+use crate::output::OutputError;
+
+/// What the process ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Ok = 0,
+    /// Something else went wrong.
+    Failure = 1,
+    /// The command line makes no sense (clap's own code).
+    Usage = 2,
+    /// No module, or one of another version.
+    Module = 3,
+    /// A target that is not there or cannot be snapshotted.
+    Target = 4,
+    /// The output cannot be written.
+    Output = 5,
+    /// Not root.
+    Permission = 6,
+    /// A deadline passed.
+    Timeout = 7,
+}
+
+/// What the daemon answered; it chose the exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct DaemonError {
+    /// Why.
+    pub message: String,
+    /// [`Exit`] as a number.
+    pub exit: u8,
+}
+
+impl Exit {
+    const ALL: [Self; 8] = [
+        Self::Ok,
+        Self::Failure,
+        Self::Usage,
+        Self::Module,
+        Self::Target,
+        Self::Output,
+        Self::Permission,
+        Self::Timeout,
+    ];
+
+    /// The code for an error.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Self {
+        if let Some(DaemonError { exit, .. }) = error.downcast_ref() {
+            return Self::ALL
+                .into_iter()
+                .find(|code| *code as u8 == *exit)
+                .unwrap_or(Self::Failure);
+        }
+        if error.is::<OutputError>() {
+            return Self::Output;
+        }
+        match error.downcast_ref::<DeviceError>() {
+            Some(DeviceError::NoModule(_) | DeviceError::NotOurs { .. } | DeviceError::WrongAbi { .. }) => {
+                Self::Module
+            }
+            Some(DeviceError::Permission(_)) => Self::Permission,
+            Some(DeviceError::Take(Failure { kind, .. })) => match kind {
+                FailureKind::Target => Self::Target,
+                FailureKind::Permission => Self::Permission,
+                FailureKind::Timeout => Self::Timeout,
+                FailureKind::Other => Self::Failure,
+            },
+            Some(DeviceError::Open { .. }) | None => Self::Failure,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Exit;
+    use crate::device::DeviceError;
+    use crate::output::OutputError;
+
+    #[test]
+    fn errors_have_their_codes_through_context() {
+        let error = anyhow::Error::from(OutputError::Exists("x".into())).context("while draining");
+        assert_eq!(Exit::of(&error), Exit::Output);
+        assert_eq!(
+            Exit::of(&DeviceError::NoModule("/dev/x".into()).into()),
+            Exit::Module
+        );
+        assert_eq!(
+            Exit::of(&DeviceError::Permission("/dev/x".into()).into()),
+            Exit::Permission
+        );
+        assert_eq!(Exit::of(&anyhow::anyhow!("anything")), Exit::Failure);
+    }
+}

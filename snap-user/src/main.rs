@@ -1,0 +1,41 @@
+//! `freezeframe`: snapshots of running processes.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use freezeframe::cli::{Cli, Command, TakeArgs};
+use freezeframe::exit::Exit;
+use freezeframe::take::Output;
+use freezeframe::{doctor, serve, take};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Take(args) => run_take(&args).await,
+        Command::Serve(args) => serve::run(&args).await.map(|()| Exit::Ok),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    let exit = result.unwrap_or_else(|error| {
+        eprintln!("freezeframe: {error:#}");
+        Exit::of(&error)
+    });
+    ExitCode::from(exit as u8)
+}
+
+async fn run_take(args: &TakeArgs) -> anyhow::Result<Exit> {
+    let request = args.request();
+    let report = take::take(&request).await?;
+    let text = if args.json {
+        serde_json::to_string(&report).context("cannot print the report")? + "\n"
+    } else {
+        report.table()
+    };
+    // With the archive on standard output the report is the diagnostics.
+    if request.output == Output::Stdout {
+        eprint!("{text}");
+    } else {
+        print!("{text}");
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,202 @@
+//! What Prometheus sees. Every metric is defined here, with the code that moves it.
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry, TextEncoder, exponential_buckets,
+};
+use snap_common::phase::Phase;
+
+use crate::report::Report;
+
+/// How a snapshot ended: the `result` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was taken, and its archive, if one was wanted, is whole.
+    Ok,
+    /// It failed; nothing is frozen and nothing is left of it.
+    Error,
+}
+
+impl Outcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// The daemon's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    phases: HistogramVec,
+    window: Histogram,
+    snapshots: IntCounterVec,
+    pages_armed: IntCounter,
+    image_bytes: IntCounter,
+}
+
+impl Metrics {
+    /// Registers every metric; counters stand at 0 from the start.
+    ///
+    /// # Errors
+    ///
+    /// When two of them have the same name.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        // 1 µs, 2 µs, 4 µs … 16.8 s: a window is tens of microseconds to seconds.
+        let bounds = exponential_buckets(1e-6, 2.0, 25)?;
+        let phases = HistogramVec::new(
+            HistogramOpts::new(
+                "freezeframe_phase_duration_seconds",
+                "How long one phase of a snapshot took; a slow phase inside the window is what to shorten",
+            )
+            .buckets(bounds.clone()),
+            &["phase"],
+        )?;
+        let window = Histogram::with_opts(
+            HistogramOpts::new(
+                "freezeframe_window_duration_seconds",
+                "How long the targets of a snapshot stood still, first stopped thread to last released one",
+            )
+            .buckets(bounds),
+        )?;
+        let snapshots = IntCounterVec::new(
+            Opts::new(
+                "freezeframe_snapshots_total",
+                "Snapshots by result; an error leaves nothing frozen",
+            ),
+            &["result"],
+        )?;
+        let pages_armed = IntCounter::new(
+            "freezeframe_pages_armed_total",
+            "4 KiB pages made copy-on-write; each may cost the target one copy",
+        )?;
+        let image_bytes = IntCounter::new("freezeframe_image_bytes_total", "Bytes of archives written")?;
+        let build = IntGaugeVec::new(
+            Opts::new("freezeframe_build_info", "Always 1; labels tell the build"),
+            &["version"],
+        )?;
+        for phase in Phase::ALL {
+            phases.with_label_values(&[phase.name()]);
+        }
+        for outcome in [Outcome::Ok, Outcome::Error] {
+            snapshots.with_label_values(&[outcome.label()]);
+        }
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        registry.register(Box::new(phases.clone()))?;
+        registry.register(Box::new(window.clone()))?;
+        registry.register(Box::new(snapshots.clone()))?;
+        registry.register(Box::new(pages_armed.clone()))?;
+        registry.register(Box::new(image_bytes.clone()))?;
+        registry.register(Box::new(build))?;
+        Ok(Self {
+            registry,
+            phases,
+            window,
+            snapshots,
+            pages_armed,
+            image_bytes,
+        })
+    }
+
+    /// Where other modules register theirs.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Counts a snapshot that was taken.
+    pub fn observe(&self, report: &Report) {
+        for phase in &report.phases {
+            self.phases
+                .with_label_values(&[&phase.name])
+                .observe(seconds(phase.duration_ns));
+        }
+        self.window.observe(seconds(report.window_ns));
+        self.pages_armed.inc_by(report.pages_armed);
+        self.image_bytes.inc_by(report.archive_bytes);
+        self.snapshots.with_label_values(&[Outcome::Ok.label()]).inc();
+    }
+
+    /// Counts a snapshot that failed.
+    pub fn observe_error(&self) {
+        self.snapshots.with_label_values(&[Outcome::Error.label()]).inc();
+    }
+
+    /// The text that Prometheus scrapes.
+    ///
+    /// # Errors
+    ///
+    /// When a metric cannot be encoded.
+    pub fn encode(&self) -> prometheus::Result<String> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact up to 104 days")]
+fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Metrics;
+    use crate::report::{PhaseReport, Report};
+
+    fn report() -> Report {
+        let arm = PhaseReport {
+            name: "arm".into(),
+            start_ns: 5,
+            duration_ns: 3_000,
+        };
+        Report {
+            id: 1,
+            mode: "eager".into(),
+            window_ns: 9_000,
+            pages_armed: 17,
+            pages_copied: 0,
+            image_bytes: 70_000,
+            archive_bytes: 80_000,
+            processes: 1,
+            threads_parked: 1,
+            threads_asleep: 0,
+            threads_woken: 0,
+            phases: vec![arm],
+        }
+    }
+
+    #[test]
+    fn everything_is_there_before_the_first_snapshot() {
+        let text = Metrics::new().unwrap().encode().unwrap();
+        assert!(
+            text.contains("freezeframe_snapshots_total{result=\"ok\"} 0"),
+            "{text}"
+        );
+        assert!(text.contains("freezeframe_snapshots_total{result=\"error\"} 0"));
+        assert!(text.contains("freezeframe_phase_duration_seconds_count{phase=\"thaw_tasks\"} 0"));
+        assert!(text.contains("freezeframe_build_info{version="));
+    }
+
+    #[test]
+    fn every_metric_moves() {
+        let metrics = Metrics::new().unwrap();
+        metrics.observe(&report());
+        metrics.observe_error();
+        let text = metrics.encode().unwrap();
+        for line in [
+            "freezeframe_phase_duration_seconds_count{phase=\"arm\"} 1",
+            "freezeframe_phase_duration_seconds_bucket{phase=\"arm\",le=\"0.000004\"} 1",
+            "freezeframe_window_duration_seconds_count 1",
+            "freezeframe_snapshots_total{result=\"ok\"} 1",
+            "freezeframe_snapshots_total{result=\"error\"} 1",
+            "freezeframe_pages_armed_total 17",
+            "freezeframe_image_bytes_total 80000",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}

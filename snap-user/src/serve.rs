@@ -1,0 +1,66 @@
+//! `freezeframe serve`: /metrics for Prometheus, and snapshots on request over a Unix socket.
+
+mod trigger;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::ServeArgs;
+use crate::metrics::Metrics;
+
+pub use self::trigger::{Answer, ask};
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+///
+/// When it cannot listen.
+pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new().context("cannot register the metrics")?);
+    let listener = TcpListener::bind(args.listen).await.with_context(|| {
+        format!(
+            "cannot listen on {}; choose another address with --listen",
+            args.listen
+        )
+    })?;
+    let address = listener.local_addr()?;
+    let trigger = trigger::Trigger::bind(&args.socket, args.device.clone(), Arc::clone(&metrics))?;
+    eprintln!(
+        "freezeframe: metrics on http://{address}/metrics, snapshots on {}",
+        args.socket.display()
+    );
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        served = http(listener, address, metrics) => served,
+        served = trigger.serve() => served,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+async fn http(listener: TcpListener, address: SocketAddr, metrics: Arc<Metrics>) -> anyhow::Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(scrape))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/", get(async || "freezeframe: metrics are at /metrics\n"))
+        .with_state(metrics);
+    axum::serve(listener, router)
+        .await
+        .with_context(|| format!("cannot serve on {address}"))
+}
+
+async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
+    match metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}

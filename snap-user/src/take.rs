@@ -1,0 +1,143 @@
+//! `freezeframe take`: one snapshot, from the device to the archive.
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use rustix::time::{ClockId, clock_gettime};
+use snap_common::phase::Phase;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::device::{Device, DeviceError, Snapshot, Target};
+use crate::drain::{DrainError, drain};
+use crate::output::{OutputError, PartialFile};
+use crate::report::Report;
+use crate::serve;
+
+/// Where the archive goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Nowhere: the snapshot is only timed.
+    None,
+    /// Standard output.
+    Stdout,
+    /// A file that must not exist yet.
+    File(PathBuf),
+}
+
+/// What to snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The device.
+    pub device: PathBuf,
+    /// Process ids.
+    pub pids: Vec<i32>,
+    /// The longest that the targets may stand still.
+    pub deadline_ms: u32,
+}
+
+/// What to snapshot, by whom, and where to.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What.
+    pub job: Job,
+    /// Where the archive goes.
+    pub output: Output,
+    /// The daemon's socket; `None`: use the device ourselves.
+    pub socket: Option<PathBuf>,
+}
+
+/// Takes a snapshot, by the daemon where one runs, and writes its archive.
+///
+/// # Errors
+///
+/// See [`DeviceError`] and [`OutputError`]; what cannot be written is found before anything is frozen.
+pub async fn take(request: &Request) -> anyhow::Result<Report> {
+    let file = match &request.output {
+        Output::File(path) => Some(PartialFile::create(path)?),
+        Output::None | Output::Stdout => None,
+    };
+    let sink = match (&file, &request.output) {
+        (Some(file), _) => Some(file.handle()?),
+        (None, Output::Stdout) => Some(File::from(std::io::stdout().as_fd().try_clone_to_owned()?)),
+        (None, _) => None,
+    };
+    let report = tokio::select! {
+        report = by_whoever_can(request, sink) => report.map_err(|error| name_the_file(error, file.as_ref()))?,
+        name = interrupted() => anyhow::bail!("{}; the processes run on, and nothing is left of the image", name?),
+    };
+    if let Some(file) = file {
+        tokio::task::spawn_blocking(|| file.finish()).await??;
+    }
+    Ok(report)
+}
+
+async fn by_whoever_can(request: &Request, sink: Option<File>) -> anyhow::Result<Report> {
+    if let Some(socket) = &request.socket
+        && let Some(report) = serve::ask(socket, &request.job, sink.as_ref()).await?
+    {
+        return Ok(report);
+    }
+    perform(&request.job, sink).await
+}
+
+/// An error of writing names the file that the user asked for.
+fn name_the_file(error: anyhow::Error, file: Option<&PartialFile>) -> anyhow::Error {
+    match (error.downcast::<DrainError>(), file) {
+        (Ok(DrainError::Write(source)), Some(file)) => file.failed(source).into(),
+        (Ok(DrainError::Write(source)), None) => OutputError::Write {
+            path: "standard output".into(),
+            source,
+        }
+        .into(),
+        (Ok(other), _) => other.into(),
+        (Err(other), _) => other,
+    }
+}
+
+/// Takes a snapshot by the device and streams its archive into `sink`.
+///
+/// # Errors
+///
+/// When the module refuses or fails, or the sink does not take the archive.
+pub async fn perform(job: &Job, sink: Option<File>) -> anyhow::Result<Report> {
+    let snapshot = Arc::new(snapshot(job.clone()).await?);
+    let mut report = Report::new(snapshot.take());
+    let Some(sink) = sink else { return Ok(report) };
+    let (begin, clock) = (monotonic_ns(), Instant::now());
+    report.archive_bytes = drain(snapshot, tokio::fs::File::from_std(sink)).await?;
+    report.push_phase(
+        Phase::Drain,
+        begin,
+        u64::try_from(clock.elapsed().as_nanos()).unwrap_or(u64::MAX),
+    );
+    Ok(report)
+}
+
+/// `CLOCK_MONOTONIC`, as the module's stamps have it.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+/// The ioctl, on a thread that may block.
+async fn snapshot(job: Job) -> anyhow::Result<Snapshot> {
+    let taken = tokio::task::spawn_blocking(move || -> Result<Snapshot, DeviceError> {
+        let targets: Vec<_> = job.pids.into_iter().map(|pid| Target { pid }).collect();
+        Device::open(&job.device)?.take(&targets, job.deadline_ms)
+    });
+    Ok(taken.await??)
+}
+
+/// Waits for the signals that a user stops us with; then everything is dropped in order.
+async fn interrupted() -> anyhow::Result<&'static str> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    Ok(tokio::select! {
+        _ = interrupt.recv() => "interrupted",
+        _ = terminate.recv() => "terminated",
+    })
+}
