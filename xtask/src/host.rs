@@ -67,7 +67,14 @@ pub fn ensure(packages: &[&str]) -> Result<()> {
             )
         };
         apt(&["update", "-q"])?;
-        let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
+        let mut install = vec![
+            "install",
+            "-y",
+            "-q",
+            "-o",
+            "Dpkg::Use-Pty=0",
+            "--no-install-recommends",
+        ];
         install.extend(&missing);
         apt(&install)
     })

@@ -1,0 +1,112 @@
+//! The device, with nothing between the test and the ioctl.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
+
+use snap_common::abi;
+
+/// The open device.
+pub struct Device(pub File);
+
+/// What a failed take reports.
+#[derive(Debug)]
+pub struct Failed {
+    /// The errno.
+    pub error: io::Error,
+    /// `REASON_*`.
+    pub reason: u32,
+    /// Index of the target, or -1.
+    pub target: i32,
+}
+
+impl Device {
+    /// Opens it.
+    ///
+    /// # Panics
+    ///
+    /// When the module is not loaded.
+    #[must_use]
+    pub fn open() -> Self {
+        Self(
+            File::options()
+                .read(true)
+                .write(true)
+                .open(abi::DEVICE_PATH)
+                .expect("the module is loaded"),
+        )
+    }
+
+    /// `FF_IOC_GET_INFO`.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[must_use]
+    pub fn info(&self) -> abi::Info {
+        // SAFETY: made of integers alone.
+        let mut info: abi::Info = unsafe { std::mem::zeroed() };
+        // SAFETY: the request writes one `struct ff_info`.
+        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), abi::IOC_GET_INFO, &raw mut info) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+        info
+    }
+
+    /// Snapshot fds open now, whoever holds them.
+    #[must_use]
+    pub fn open_snapshots(&self) -> u32 {
+        self.info().open_snapshots
+    }
+
+    /// `FF_IOC_TAKE` of processes.
+    ///
+    /// # Errors
+    ///
+    /// As the module has it.
+    pub fn take(&self, pids: &[i32], deadline_ms: u32) -> Result<Snapshot, Failed> {
+        let targets: Vec<_> = pids
+            .iter()
+            .map(|pid| abi::Target {
+                kind: abi::TARGET_PID,
+                id: *pid,
+            })
+            .collect();
+        self.take_targets(&targets, deadline_ms)
+    }
+
+    /// `FF_IOC_TAKE` of anything.
+    ///
+    /// # Errors
+    ///
+    /// As the module has it.
+    pub fn take_targets(&self, targets: &[abi::Target], deadline_ms: u32) -> Result<Snapshot, Failed> {
+        // SAFETY: made of integers alone.
+        let mut take: abi::Take = unsafe { std::mem::zeroed() };
+        take.size = u32::try_from(size_of::<abi::Take>()).expect("small");
+        take.targets = targets.as_ptr() as u64;
+        take.target_count = u32::try_from(targets.len()).expect("few");
+        take.deadline_ms = deadline_ms;
+        // SAFETY: the request reads and writes one `struct ff_take` and reads the targets; both outlive it.
+        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), abi::IOC_TAKE, &raw mut take) };
+        if result < 0 {
+            let error = io::Error::last_os_error();
+            assert_eq!(take.fd, -1, "a failed take hands out no descriptor");
+            return Err(Failed {
+                error,
+                reason: take.failure.reason,
+                target: take.failure.target,
+            });
+        }
+        // SAFETY: the module installed it for us.
+        let file = unsafe { File::from_raw_fd(take.fd) };
+        Ok(Snapshot { file, take })
+    }
+}
+
+/// A snapshot.
+pub struct Snapshot {
+    /// The snapshot fd.
+    pub file: File,
+    /// What the module reported.
+    pub take: abi::Take,
+}

@@ -1,0 +1,128 @@
+//! Reads memory out of an image by process and address.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+use snap_common::abi;
+
+const PAGE: u64 = 4096;
+
+/// The tables of an image, kept as bytes.
+pub struct Image<'a> {
+    file: &'a File,
+    /// The header.
+    pub header: abi::ImageHeader,
+}
+
+impl<'a> Image<'a> {
+    /// Reads the header.
+    ///
+    /// # Panics
+    ///
+    /// When it is not an image.
+    #[must_use]
+    pub fn open(file: &'a File) -> Self {
+        let header: abi::ImageHeader = record(file, 0);
+        assert_eq!(header.magic, abi::IMAGE_MAGIC);
+        Self { file, header }
+    }
+
+    fn row<T: Copy>(&self, table: abi::Table, index: u32) -> T {
+        assert!(index < table.count);
+        record(
+            self.file,
+            table.offset + u64::from(index) * u64::from(table.stride),
+        )
+    }
+
+    /// The process with this id.
+    ///
+    /// # Panics
+    ///
+    /// When it is not in the image.
+    #[must_use]
+    pub fn process(&self, pid: i32) -> abi::ImageProcess {
+        let mut all = (0..self.header.processes.count).map(|index| self.row(self.header.processes, index));
+        all.find(|process: &abi::ImageProcess| process.pid == pid)
+            .expect("the process is in the image")
+    }
+
+    /// Its threads.
+    #[must_use]
+    pub fn threads(&self, process: &abi::ImageProcess) -> Vec<abi::ImageThread> {
+        (0..process.thread_count)
+            .map(|index| self.row(self.header.threads, process.first_thread + index))
+            .collect()
+    }
+
+    /// Its mappings.
+    #[must_use]
+    pub fn vmas(&self, process: &abi::ImageProcess) -> Vec<abi::ImageVma> {
+        (0..process.vma_count)
+            .map(|index| self.row(self.header.vmas, process.first_vma + index))
+            .collect()
+    }
+
+    /// The pages of `[start, start + pages)`: `None` where the image has nothing (zeros, or a file's content).
+    ///
+    /// # Panics
+    ///
+    /// When the range is not mapped, or unreadable.
+    #[must_use]
+    pub fn pages(&self, pid: i32, start: u64, pages: usize) -> Vec<Option<Vec<u64>>> {
+        let process = self.process(pid);
+        let mut found = vec![None; pages];
+        let mut covered = 0;
+        let end = start + pages as u64 * PAGE;
+        for vma in self.vmas(&process) {
+            covered += vma.end.min(end).saturating_sub(vma.start.max(start));
+            if vma.start >= end || vma.end <= start {
+                continue;
+            }
+            for index in 0..vma.run_count {
+                let run: abi::ImageRun = self.row(self.header.runs, vma.first_run + index);
+                for number in 0..u64::from(run.pages) {
+                    let address = run.vaddr + number * PAGE;
+                    if address < start || address >= end {
+                        continue;
+                    }
+                    assert_eq!(run.flags & abi::RUN_UNREADABLE, 0, "{address:#x} is unreadable");
+                    let slot = usize::try_from((address - start) / PAGE).expect("in range");
+                    assert!(found[slot].is_none(), "{address:#x} is in the image twice");
+                    found[slot] = Some(self.page(run.page + number));
+                }
+            }
+        }
+        assert_eq!(covered, pages as u64 * PAGE, "{start:#x} is mapped in the image");
+        found
+    }
+
+    fn page(&self, index: u64) -> Vec<u64> {
+        assert!(index < self.header.data_pages);
+        let mut bytes = [0; 4096];
+        self.file
+            .read_exact_at(&mut bytes, self.header.data_offset + index * PAGE)
+            .expect("the page is readable");
+        bytes
+            .chunks_exact(8)
+            .map(|word| u64::from_ne_bytes(word.try_into().expect("8 bytes")))
+            .collect()
+    }
+
+    /// One word of memory; 0 where the image has nothing.
+    #[must_use]
+    pub fn word(&self, pid: i32, address: u64) -> u64 {
+        let page = self.pages(pid, address & !(PAGE - 1), 1).remove(0);
+        page.map_or(0, |words| {
+            words[usize::try_from(address % PAGE / 8).expect("in a page")]
+        })
+    }
+}
+
+fn record<T: Copy>(file: &File, offset: u64) -> T {
+    let mut bytes = vec![0; size_of::<T>()];
+    file.read_exact_at(&mut bytes, offset)
+        .expect("the record is readable");
+    // SAFETY: as many bytes as a `T`, and every record is made of integers alone.
+    unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
+}

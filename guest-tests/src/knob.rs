@@ -1,0 +1,33 @@
+//! The module's fault injection (`kmod/test.h`), set back when it goes out of scope.
+
+use std::fs;
+
+/// A module parameter that is set for a while.
+pub struct Knob {
+    path: String,
+    before: String,
+}
+
+impl Knob {
+    /// Sets a parameter.
+    ///
+    /// # Panics
+    ///
+    /// When the module is not the test variant.
+    #[must_use]
+    pub fn set(name: &str, value: i32) -> Self {
+        let path = format!("/sys/module/freezeframe/parameters/{name}");
+        let before = fs::read_to_string(&path).expect("the test variant of the module is loaded");
+        fs::write(&path, value.to_string()).expect("the parameter takes it");
+        Self {
+            path,
+            before: before.trim().to_owned(),
+        }
+    }
+}
+
+impl Drop for Knob {
+    fn drop(&mut self) {
+        fs::write(&self.path, &self.before).expect("the parameter takes it back");
+    }
+}
