@@ -25,7 +25,7 @@ def phases_of(manifest):
     """The phases as {name: (start_ns, end_ns)}."""
     return {
         phase["name"]: (phase["start_ns"], phase["start_ns"] + phase["duration_ns"])
-        for phase in manifest["snapshot"]["phases"]
+        for phase in manifest["phases"]
     }
 
 

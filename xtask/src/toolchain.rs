@@ -43,21 +43,27 @@ pub fn choose() -> Result<Toolchain> {
     if let Some(choice) = CHOICE.get() {
         return Ok(*choice);
     }
+    let debian = run::on_path("apt-get");
+    let sources = rustup_has_sources();
     let (choice, why) = match std::env::var(TOOLCHAIN_ENV).as_deref() {
-        Ok("rustup") => (Toolchain::Rustup, format!("{TOOLCHAIN_ENV} says so")),
+        Ok("rustup") if sources => (Toolchain::Rustup, format!("{TOOLCHAIN_ENV} says so")),
         Ok("debian") => (Toolchain::Debian, format!("{TOOLCHAIN_ENV} says so")),
-        Ok(other) => bail!("{TOOLCHAIN_ENV} is `{other}`; it takes `rustup` or `debian`"),
-        Err(_) if rustup_has_sources() => {
+        Err(_) if sources && (!debian || rustup_llvm_is_packaged()) => {
             (Toolchain::Rustup, "rustup has a nightly with rust-src".to_owned())
         }
-        Err(_) if run::on_path("apt-get") => (
+        Err(_) if sources => (
+            Toolchain::Debian,
+            "Debian has no LLVM that matches rustup's nightly".to_owned(),
+        ),
+        Err(_) if debian => (
             Toolchain::Debian,
             "rustup has no nightly with rust-src".to_owned(),
         ),
-        Err(_) => bail!(
-            "no toolchain here can build BPF objects; run: \
+        Ok("rustup") | Err(_) => bail!(
+            "rustup has no nightly with rust-src, so it cannot build BPF objects; run: \
              rustup toolchain install nightly --component rust-src"
         ),
+        Ok(other) => bail!("{TOOLCHAIN_ENV} is `{other}`; it takes `rustup` or `debian`"),
     };
     eprintln!(
         "  BPF toolchain: {} ({why}; {TOOLCHAIN_ENV}=rustup|debian overrides)",
@@ -192,5 +198,12 @@ fn rustup_has_sources() -> bool {
         Path::new(dir.trim())
             .join("lib/rustlib/src/rust/library/core")
             .is_dir()
+    })
+}
+
+/// Whether the LLVM that `bpf-linker` needs for rustup's nightly is a package here.
+fn rustup_llvm_is_packaged() -> bool {
+    Toolchain::Rustup.llvm().is_ok_and(|major| {
+        run::output(Command::new("apt-cache").args(["show", &format!("llvm-{major}-dev")])).is_ok()
     })
 }
