@@ -21,14 +21,6 @@ def arguments():
     return parser.parse_args()
 
 
-def phases_of(manifest):
-    """The phases as {name: (start_ns, end_ns)}."""
-    return {
-        phase["name"]: (phase["start_ns"], phase["start_ns"] + phase["duration_ns"])
-        for phase in manifest["phases"]
-    }
-
-
 def read_client(path):
     with open(path) as log:
         return [tuple(map(int, line.split())) for line in log]
@@ -87,15 +79,15 @@ def main():
     with open(options.gdb) as file:
         found = json.loads(next(line for line in file if line.startswith("FOUND "))[len("FOUND ") :])
     rounds = read_client(options.client)
-    phases = phases_of(manifest)
-    freeze, thaw = phases["freeze_tasks"][0], phases["thaw_tasks"][1]
-    window_us = (thaw - freeze) / 1e3
+    instant = manifest["instant_ns"]
+    window_us = 1e6 * float(query(options.prometheus, "freezeframe_window_duration_seconds_sum")[0]["value"][1])
 
-    # Every counter that Redis had acknowledged before the window is in the core; none that was sent after it is.
-    acknowledged = max((value for value, _, answer in rounds if answer <= freeze), default=0)
-    sent = max((value for value, sent_at, _ in rounds if sent_at <= thaw), default=0)
+    # At the instant Redis stands still: it has processed all that it had acknowledged, and nothing sent later.
+    acknowledged = max((value for value, _, answer in rounds if answer <= instant), default=0)
+    sent = max((value for value, sent_at, _ in rounds if sent_at <= instant), default=0)
     quiet = longest_gap(rounds, rounds[0][2], options.take[0] - 1)
-    around_take = longest_gap(rounds, freeze, thaw)
+    # The window's ends are not in the manifest, but the instant is inside it.
+    around_take = longest_gap(rounds, instant - int(window_us * 1e3), instant + int(window_us * 1e3))
     during_take = longest_gap(rounds, *options.take)
     during_fork = longest_gap(rounds, options.bgsave[0], options.bgsave[1])
 
@@ -112,8 +104,8 @@ def main():
     print_histogram(histogram)
     print()
     print("The counter, which the client raises all the time")
-    print(f"  acknowledged before the window {acknowledged}, in the core {found['counter']}, sent before its end {sent}")
-    print(f"  the client's last              {rounds[-1][0]}")
+    print(f"  at the instant: acknowledged {acknowledged}, in the core {found['counter']}, sent {sent}")
+    print(f"  the client's last: {rounds[-1][0]}")
     print(f"  `written before the snapshot` is in the core {found['before']} times, `… after …` {found['after']}")
 
     failures = []

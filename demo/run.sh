@@ -4,8 +4,10 @@ set -euo pipefail
 
 work=/var/tmp/demo
 image=/out/redis.tar
+# In memory: a client that waits for the disk would measure the disk.
+client_log=/tmp/client.log
 mkdir -p "$work"
-trap 'cp "$work"/*.log /out/' EXIT
+trap 'cp "$work"/*.log "$client_log" /out/' EXIT
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -41,7 +43,7 @@ wait_for 60 curl -sf http://127.0.0.1:9090/-/ready
 curl -s http://127.0.0.1:9188/metrics | grep -c '^freezeframe_' | sed 's/$/ series/'
 
 say "A client that keeps writing"
-python3 client.py "$work/client.log" "$work/stop" &
+python3 client.py "$client_log" "$work/stop" &
 client=$!
 sleep 5
 redis-cli set demo:note "written before the snapshot, at second $SECONDS" >/dev/null
@@ -73,7 +75,7 @@ gdb -q -batch -ex "core-file $core" -x find.py >"$work/gdb.log" 2>&1 || {
 }
 
 say "What came of it"
-python3 report.py --manifest "$(find "$work" -name manifest.json | head -n 1)" --client "$work/client.log" \
+python3 report.py --manifest "$(find "$work" -name manifest.json | head -n 1)" --client "$client_log" \
     --gdb "$work/gdb.log" --take "$begin" "$end" --bgsave "$fork_begin" "$fork_end" --fork-usec "$fork_usec" \
     --prometheus http://127.0.0.1:9090 --result /out/result.json
 

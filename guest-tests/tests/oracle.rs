@@ -138,7 +138,7 @@ fn check(pages: &str) {
         );
         let image = Image::open(&snapshot.file);
         let found = image.threads(&image.process(target.pid()));
-        assert_eq!(found.len(), 10, "every thread is in the image");
+        assert_eq!(found.len(), 11, "every thread is in the image");
         assert!(
             found.iter().all(|thread| thread.regs.length > 216),
             "with its registers"

@@ -6,8 +6,8 @@
 //!   Lock held: a prefix is one ahead.
 //! - `sent`, `received`: bytes through a pipe to a child, counted before the write and after the read.
 //! - `constant`: pages shared with the child by fork; `zero`: pages only ever read; `untouched`; `file`: a private
-//!   mapping of a file with every other page written; `shared`: a shared anonymous region that `region`'s thread
-//!   writes too.
+//!   mapping of a file with every other page written; `shared`: a shared anonymous region with generations of its
+//!   own.
 //!
 //! Usage: `oracle REGION_PAGES thp|small`. Says on one line where everything is, and runs until it is killed.
 
@@ -29,7 +29,7 @@ const PAGE: u64 = 4096;
 const HUGE: u64 = 2 << 20;
 const COUNTERS: u64 = 64;
 const CONSTANT: u64 = 64;
-const SHARED: u64 = 16;
+const SHARED: u64 = 64;
 
 fn main() {
     let arguments: Vec<_> = std::env::args().collect();
@@ -106,6 +106,7 @@ fn main() {
                 writer.write_all(&[1]).expect("the child reads");
             }
         });
+        scope.spawn(|| shared_generations(&memory));
         generations(&memory);
     });
 }
@@ -157,6 +158,13 @@ fn generations(memory: &Memory) {
                 at(memory.region + page * PAGE + word * 8).store(generation, Ordering::Relaxed);
             }
         }
+    }
+}
+
+/// Shared memory is copied, not armed: what keeps it of one instant is that nobody runs. This loop keeps everything
+/// in registers, so that no armed page of its own stops it.
+fn shared_generations(memory: &Memory) {
+    for generation in 1.. {
         for page in 0..SHARED {
             at(memory.shared + page * PAGE).store(generation, Ordering::Relaxed);
         }
