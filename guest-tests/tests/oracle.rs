@@ -1,7 +1,8 @@
 //! Snapshots of a process whose memory must be consistent at every instant, checked word by word, under load.
 
+use std::os::unix::fs::FileExt as _;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use guest_tests::device::{Device, Snapshot};
 use guest_tests::image::Image;
@@ -23,9 +24,25 @@ fn take(target: &Target) -> Snapshot {
     let snapshot = Device::open()
         .take(&pids, 0)
         .unwrap_or_else(|failed| panic!("{failed:?}"));
-    // The writers go over everything meanwhile: what is not copy-on-write will be wrong.
-    sleep(Duration::from_millis(60));
+    // Until every page has been written again: what is not copy-on-write is wrong by then.
+    let before = generation(target);
+    let begin = Instant::now();
+    while generation(target) < before + 2 {
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "the writer stands still"
+        );
+        sleep(Duration::from_millis(5));
+    }
     snapshot
+}
+
+/// The generation of the region's first word now.
+fn generation(target: &Target) -> u64 {
+    let memory = std::fs::File::open(format!("/proc/{}/mem", target.pid())).unwrap();
+    let mut word = [0; 8];
+    memory.read_exact_at(&mut word, target.at("region")).unwrap();
+    u64::from_ne_bytes(word)
 }
 
 /// Everything that is wrong with the memory of a snapshot; nothing, if the module does its work.
@@ -187,11 +204,7 @@ fn swapped_pages_are_in_the_image() {
         let target = oracle("small");
         let mut brought_in = 0;
         for round in 0..rounds(5) {
-            page_out(
-                target.pid(),
-                target.at("constant"),
-                target.at("constant_pages") * 4096,
-            );
+            page_out(target.pid(), target.at("region"), PAGES as u64 * 4096);
             let snapshot = take(&target);
             assert_eq!(wrong(&target, &snapshot), [""; 0], "round {round}");
             let abi::Counts {

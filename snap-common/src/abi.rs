@@ -397,7 +397,10 @@ pub struct ImageRun {
     pub flags: u32,
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "an ioctl's argument is smaller than 16 KiB")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "an ioctl's argument is smaller than 16 KiB"
+)]
 const fn ioc(direction: u32, number: u32, size: usize) -> u64 {
     ((direction << 30) | ((size as u32) << 16) | (0xFA << 8) | number) as u64
 }

@@ -32,7 +32,10 @@ pub struct Histogram {
 
 impl Histogram {
     /// A histogram without events.
-    pub const EMPTY: Self = Self { buckets: [0; BUCKETS], sum_ns: 0 };
+    pub const EMPTY: Self = Self {
+        buckets: [0; BUCKETS],
+        sum_ns: 0,
+    };
 
     /// Adds the events of another histogram.
     pub fn merge(&mut self, other: &Self) {

@@ -47,7 +47,11 @@ impl Phase {
     /// The phase with this number in the kernel's ABI.
     #[must_use]
     pub const fn from_raw(raw: u32) -> Option<Self> {
-        if (raw as usize) < Self::COUNT { Some(Self::ALL[raw as usize]) } else { None }
+        if (raw as usize) < Self::COUNT {
+            Some(Self::ALL[raw as usize])
+        } else {
+            None
+        }
     }
 
     /// The name in tables, JSON, and the `phase` label of the metrics.
@@ -91,8 +95,17 @@ mod tests {
     #[test]
     fn names_are_unique_prometheus_label_values() {
         for (number, phase) in Phase::ALL.into_iter().enumerate() {
-            assert!(phase.name().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
-            assert!(Phase::ALL[..number].iter().all(|other| other.name() != phase.name()));
+            assert!(
+                phase
+                    .name()
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            );
+            assert!(
+                Phase::ALL[..number]
+                    .iter()
+                    .all(|other| other.name() != phase.name())
+            );
         }
     }
 

@@ -84,7 +84,10 @@ mod tests {
 
     #[test]
     fn kinds_round_trip() {
-        let known = (0..100).filter_map(EventKind::from_raw).map(|kind| kind as u32).collect::<Vec<_>>();
+        let known = (0..100)
+            .filter_map(EventKind::from_raw)
+            .map(|kind| kind as u32)
+            .collect::<Vec<_>>();
         assert_eq!(known, (1..=10).collect::<Vec<_>>());
     }
 }

@@ -98,7 +98,7 @@ pub fn all() -> Result<Vec<Suite>> {
         fs::write(
             dir.join("run.sh"),
             "#!/bin/sh\nexport PATH=\"$PWD/bin:$PATH\"\n\
-             eval exec ./suite --test-threads=1 \"$FF_LIBTEST\"\n",
+             eval exec ./suite --test-threads=1 --color=never \"$FF_LIBTEST\"\n",
         )?;
         suites.push(Suite {
             name,

@@ -54,6 +54,7 @@ fn main() {
         shared: map(SHARED * PAGE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1),
         pipe: map(PAGE, private, -1),
     };
+    generation(&memory, 1); // every page is there before anybody looks
     let constant = map(CONSTANT * PAGE, private, -1);
     for word in 0..CONSTANT * 512 {
         at(constant + word * 8).store(word.wrapping_mul(0x9e37_79b9_7f4a_7c15), Ordering::Relaxed);
@@ -77,7 +78,9 @@ fn main() {
         let received = at(memory.pipe + 8);
         let mut byte = [0];
         loop {
-            reader.read_exact(&mut byte).expect("the parent writes");
+            if reader.read_exact(&mut byte).is_err() {
+                return; // the parent is gone
+            }
             received.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -152,11 +155,15 @@ fn map_file() -> u64 {
 }
 
 fn generations(memory: &Memory) {
-    for generation in 1.. {
-        for page in 0..memory.pages {
-            for word in (0..512).step_by(64) {
-                at(memory.region + page * PAGE + word * 8).store(generation, Ordering::Relaxed);
-            }
+    for number in 2.. {
+        generation(memory, number);
+    }
+}
+
+fn generation(memory: &Memory, number: u64) {
+    for page in 0..memory.pages {
+        for word in (0..512).step_by(64) {
+            at(memory.region + page * PAGE + word * 8).store(number, Ordering::Relaxed);
         }
     }
 }

@@ -1,0 +1,305 @@
+//! `freezeframe` as a user runs it.
+
+use std::io::Read as _;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use guest_tests::target::Target;
+use serde_json::Value;
+
+fn freezeframe(arguments: &[&str]) -> Output {
+    Command::new("freezeframe")
+        .args(arguments)
+        .output()
+        .expect("freezeframe runs")
+}
+
+fn sh(script: &str) -> String {
+    let output = Command::new("sh")
+        .args(["-ec", script])
+        .output()
+        .expect("sh runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{script}: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text
+}
+
+fn oracle() -> (Target, String) {
+    let target = Target::spawn("oracle", &["64", "small"]);
+    target.assert_runs();
+    let pid = target.pid().to_string();
+    (target, pid)
+}
+
+fn report(output: &Output) -> Value {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).expect("the report is JSON")
+}
+
+#[test]
+fn the_archive_opens_with_tar_and_gdb() {
+    let (target, pid) = oracle();
+    let folder = "/tmp/archive";
+    sh(&format!("rm -rf {folder}; mkdir {folder}"));
+    let json = report(&freezeframe(&[
+        "take",
+        "--pid",
+        &pid,
+        "--json",
+        "-o",
+        "/tmp/archive/image.tar",
+    ]));
+    for field in ["id", "mode", "window_ns", "pages_armed", "image_bytes", "phases"] {
+        assert!(!json[field].is_null(), "{field}: {json}");
+    }
+    let names: Vec<_> = json["phases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|phase| phase["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "prepare",
+            "freeze_tasks",
+            "arm",
+            "thaw_tasks",
+            "finalize",
+            "drain"
+        ]
+    );
+    assert_eq!(sh(&format!("ls -A {folder}")), "image.tar\n");
+    assert_eq!(
+        sh(&format!("tar tf {folder}/image.tar")),
+        format!("manifest.json\ncore.{pid}\n")
+    );
+    sh(&format!("cd {folder} && tar xf image.tar"));
+    let manifest: Value =
+        serde_json::from_str(&std::fs::read_to_string("/tmp/archive/manifest.json").unwrap()).unwrap();
+    assert_eq!(manifest["processes"][0]["pid"], target.pid());
+    assert_eq!(manifest["processes"][0]["threads"].as_array().unwrap().len(), 11);
+
+    let constant = target.at("constant");
+    let gdb = sh(&format!(
+        "gdb -batch -ex 'info threads' -ex 'x/2gx {:#x}' -ex 'thread apply all -q p $rip' $(command -v oracle) {folder}/core.{pid} 2>&1",
+        constant + 8
+    ));
+    let second = 2_u64.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    assert!(
+        gdb.contains(&format!("0x9e3779b97f4a7c15\t{second:#018x}")),
+        "{gdb}"
+    );
+    assert_eq!(
+        gdb.matches("LWP").count(),
+        11 + 1 + 11,
+        "eleven threads, three times over: {gdb}"
+    );
+    assert!(!gdb.contains("warning: Unexpected size"), "{gdb}");
+}
+
+#[test]
+fn standard_output_is_the_archive_alone() {
+    let (_target, pid) = oracle();
+    let names = sh(&format!(
+        "freezeframe take --pid {pid} -o - 2>/tmp/report | tar t"
+    ));
+    assert_eq!(names, format!("manifest.json\ncore.{pid}\n"));
+    assert!(std::fs::read_to_string("/tmp/report").unwrap().contains("window"));
+}
+
+#[test]
+fn bad_input_is_one_clear_line() {
+    let (target, pid) = oracle();
+    let own = "$$";
+    for (arguments, code, words) in [
+        ("--pid 4000000", 4, "process 4000000: no such process"),
+        ("--pid 2", 4, "process 2: it is a kernel thread"),
+        (&format!("--pid {pid} --pid {pid}"), 4, "named twice"),
+        (
+            &format!("--pid {pid} --device /dev/nowhere"),
+            3,
+            "the kernel module is not loaded",
+        ),
+        (
+            &format!("--pid {pid} --device /dev/null"),
+            3,
+            "is not the freezeframe device",
+        ),
+        (
+            &format!("--pid {pid} -o /proc/image.tar"),
+            5,
+            "cannot write /proc/image.tar",
+        ),
+        (
+            &format!("--pid {pid} -o /nowhere/image.tar"),
+            5,
+            "cannot write /nowhere/image.tar",
+        ),
+        (&format!("--pid {pid} -o /etc/passwd"), 5, "it exists already"),
+        (&format!("--pid {own}"), 4, "it is freezeframe itself"),
+    ] {
+        let script = format!("exec freezeframe take --no-daemon {arguments}");
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {text}");
+        assert!(text.contains(words), "{arguments}: {text}");
+        assert_eq!(
+            (text.lines().count(), output.stdout.len()),
+            (1, 0),
+            "{arguments}: {text}"
+        );
+    }
+    let script = format!("setpriv --reuid 65534 --clear-groups freezeframe take --no-daemon --pid {pid}");
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(6), "{text}");
+    assert!(text.contains("run as root"), "{text}");
+    target.assert_runs();
+}
+
+#[test]
+fn a_full_disk_costs_nothing_but_the_image() {
+    let (target, pid) = oracle();
+    sh("mkdir -p /tmp/small && mount -t tmpfs -o size=64k tmpfs /tmp/small");
+    let output = freezeframe(&["take", "--no-daemon", "--pid", &pid, "-o", "/tmp/small/image.tar"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(5), "{text}");
+    assert!(text.contains("No space left on device"), "{text}");
+    assert_eq!(sh("ls -A /tmp/small && umount /tmp/small"), "");
+    target.assert_runs();
+}
+
+#[test]
+fn the_doctor_finds_everything_here() {
+    let output = freezeframe(&["doctor", "--json"]);
+    let findings: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success(), "{findings}");
+    assert!(
+        findings
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|finding| finding["state"] == "ok"),
+        "{findings}"
+    );
+}
+
+/// `freezeframe serve`, stopped when it goes out of scope.
+struct Daemon(Child);
+
+impl Daemon {
+    fn start() -> Self {
+        let daemon = Self(
+            Command::new("freezeframe")
+                .arg("serve")
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        );
+        for _ in 0..100 {
+            if std::path::Path::new("/run/freezeframe.sock").exists() {
+                return daemon;
+            }
+            sleep(Duration::from_millis(50));
+        }
+        panic!("the daemon does not listen");
+    }
+
+    fn stop(mut self) -> String {
+        sh(&format!("kill -TERM {}", self.0.id()));
+        assert!(self.0.wait().unwrap().success());
+        let mut text = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.0.try_wait().unwrap().is_none() {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+}
+
+const METRICS: &str = "http://127.0.0.1:9188/metrics";
+
+#[test]
+fn the_daemon_counts_what_it_takes() {
+    let (_target, pid) = oracle();
+    let daemon = Daemon::start();
+    let before = sh(&format!("curl -sf {METRICS}"));
+    assert!(
+        before.contains("freezeframe_snapshots_total{result=\"ok\"} 0"),
+        "{before}"
+    );
+    report(&freezeframe(&[
+        "take",
+        "--json",
+        "--pid",
+        &pid,
+        "-o",
+        "/tmp/by-daemon.tar",
+    ]));
+    assert_eq!(
+        sh("tar tf /tmp/by-daemon.tar && rm /tmp/by-daemon.tar"),
+        format!("manifest.json\ncore.{pid}\n")
+    );
+    let failed = freezeframe(&["take", "--pid", "4000000"]);
+    assert_eq!(
+        failed.status.code(),
+        Some(4),
+        "{}",
+        String::from_utf8_lossy(&failed.stderr)
+    );
+    let both = [1, 2].map(|_| {
+        Command::new("freezeframe")
+            .args(["take", "--pid", &pid])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    });
+    for mut child in both {
+        assert!(child.wait().unwrap().success(), "two at once");
+    }
+    let after = sh(&format!("curl -sf {METRICS} | tee /tmp/metrics"));
+    for line in [
+        "freezeframe_snapshots_total{result=\"ok\"} 3",
+        "freezeframe_snapshots_total{result=\"error\"} 1",
+        "freezeframe_window_duration_seconds_count 3",
+        "freezeframe_phase_duration_seconds_count{phase=\"arm\"} 3",
+        "freezeframe_phase_duration_seconds_count{phase=\"drain\"} 1",
+    ] {
+        assert!(after.contains(line), "{line}\n{after}");
+    }
+    sh("promtool check metrics < /tmp/metrics");
+    let said = daemon.stop();
+    assert!(!std::path::Path::new("/run/freezeframe.sock").exists(), "{said}");
+}
+
+#[test]
+fn a_daemon_that_died_is_no_obstacle() {
+    let (_target, pid) = oracle();
+    let mut daemon = Daemon::start();
+    daemon.0.kill().unwrap();
+    daemon.0.wait().unwrap();
+    let output = freezeframe(&["take", "--json", "--pid", &pid]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no daemon answers"));
+    report(&output);
+    let again = Daemon::start();
+    report(&freezeframe(&["take", "--json", "--pid", &pid]));
+    let second = freezeframe(&["serve", "--listen", "127.0.0.1:0"]);
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another daemon answers"));
+    again.stop();
+}

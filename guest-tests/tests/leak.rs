@@ -1,0 +1,52 @@
+//! Two hundred snapshots, and the kernel has all of its memory back.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use guest_tests::device::Device;
+use guest_tests::rounds;
+use guest_tests::target::Target;
+
+/// A line of /proc/meminfo, in KiB.
+fn meminfo(name: &str) -> i64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn settled() -> [i64; 3] {
+    std::fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
+    sleep(Duration::from_millis(500));
+    [meminfo("AnonPages:"), meminfo("Slab:"), meminfo("VmallocUsed:")]
+}
+
+#[test]
+fn two_hundred_snapshots_leak_nothing() {
+    let target = Target::spawn("oracle", &["512", "small"]);
+    target.assert_runs();
+    let device = Device::open();
+    let take = || {
+        let snapshot = device
+            .take(&[target.pid()], 0)
+            .unwrap_or_else(|failed| panic!("{failed:?}"));
+        assert!(snapshot.take.counts.pages_armed > 512);
+        sleep(Duration::from_millis(5));
+    };
+    (0..10).for_each(|_| take());
+    let before = settled();
+    (0..rounds(200)).for_each(|_| take());
+    let after = settled();
+    // The memory of five of the two hundred, 2.5 MiB each, would already be too much.
+    for (name, limit, (before, after)) in [("AnonPages", 8192), ("Slab", 6144), ("VmallocUsed", 2048)]
+        .iter()
+        .zip(before.into_iter().zip(after))
+        .map(|((name, limit), pair)| (name, limit, pair))
+    {
+        println!("{name}: {before} KiB before, {after} KiB after");
+        assert!(
+            after - before < *limit,
+            "{name} grew from {before} to {after} KiB"
+        );
+    }
+    assert_eq!(device.open_snapshots(), 0);
+}
