@@ -127,11 +127,11 @@ enum ff_reason {
 };
 
 struct ff_failure {
-	__u32 reason;	/* enum ff_reason */
-	__u32 phase;	/* enum ff_phase in which it failed */
-	__s32 target;	/* index into targets, or -1 */
-	__s32 pid;	/* thread in the caller's pid namespace, or 0 */
-	__u64 detail;	/* as the reason says, or 0 */
+	__u32 reason; /* enum ff_reason */
+	__u32 phase;  /* enum ff_phase in which it failed */
+	__s32 target; /* index into targets, or -1 */
+	__s32 pid;    /* thread in the caller's pid namespace, or 0 */
+	__u64 detail; /* as the reason says, or 0 */
 };
 
 /* Both 0: the phase did not run. */
@@ -148,11 +148,11 @@ struct ff_counts {
 	__u64 pages_unreadable; /* hardware-poisoned: in the image as FF_RUN_UNREADABLE */
 	__u64 huge_armed;	/* how many 2 MiB mappings are within pages_armed */
 	__u32 processes;
-	__u32 threads_parked;	/* stopped at the edge to user mode */
-	__u32 threads_asleep;	/* asleep in the kernel with the parking work queued */
-	__u32 threads_kernel;	/* io_uring workers and the like, which never run user code */
-	__u32 threads_woken;	/* slept in the kernel, but ran there during `arm` */
-	__u32 rescans;		/* passes needed until no thread was new */
+	__u32 threads_parked; /* stopped at the edge to user mode */
+	__u32 threads_asleep; /* asleep in the kernel with the parking work queued */
+	__u32 threads_kernel; /* io_uring workers and the like, which never run user code */
+	__u32 threads_woken;  /* slept in the kernel, but ran there during `arm` */
+	__u32 rescans;	      /* passes needed until no thread was new */
 };
 
 struct ff_take {
@@ -221,9 +221,9 @@ struct ff_blob {
 };
 
 struct ff_image_process {
-	__s32 pid;	/* thread group id in the caller's pid namespace */
+	__s32 pid; /* thread group id in the caller's pid namespace */
 	__s32 ppid;
-	__u32 uid;	/* real, in the caller's user namespace */
+	__u32 uid; /* real, in the caller's user namespace */
 	__u32 gid;
 	__u32 first_thread;
 	__u32 thread_count;
@@ -254,8 +254,8 @@ enum ff_thread_state {
 };
 
 struct ff_image_thread {
-	__s32 pid;     /* in the caller's pid namespace */
-	__u32 state;   /* enum ff_thread_state */
+	__s32 pid;   /* in the caller's pid namespace */
+	__u32 state; /* enum ff_thread_state */
 	__u8 comm[16];
 	/*
 	 * Register sets: each is { __u32 type (NT_PRSTATUS: user_regs_struct,
@@ -272,8 +272,8 @@ struct ff_image_thread {
 #define FF_VMA_READ (1u << 0)
 #define FF_VMA_WRITE (1u << 1)
 #define FF_VMA_EXEC (1u << 2)
-#define FF_VMA_SHARED (1u << 3)	  /* MAP_SHARED */
-#define FF_VMA_SHMEM (1u << 4)	  /* tmpfs, memfd, MAP_SHARED | MAP_ANONYMOUS: no file on a disk behind it */
+#define FF_VMA_SHARED (1u << 3) /* MAP_SHARED */
+#define FF_VMA_SHMEM (1u << 4)	/* tmpfs, memfd, MAP_SHARED | MAP_ANONYMOUS: no file on a disk behind it */
 #define FF_VMA_GROWSDOWN (1u << 5)
 #define FF_VMA_DEVICE (1u << 6)	  /* device memory: not in the image */
 #define FF_VMA_SPECIAL (1u << 7)  /* vdso, vvar: the kernel's own */
@@ -299,7 +299,7 @@ struct ff_image_vma {
 
 struct ff_image_run {
 	__u64 vaddr;
-	__u64 page;  /* index of the first data page */
+	__u64 page; /* index of the first data page */
 	__u32 pages;
 	__u32 flags; /* FF_RUN_* */
 };

@@ -279,8 +279,8 @@ int ff_freezer_freeze(struct ff_snapshot *snap)
 		if (time_after_eq(jiffies, freezer->deadline)) {
 			if (running)
 				snap->take->failure.pid = task_pid_vnr(running->task);
-			return ff_fail(snap, -ETIMEDOUT, FF_REASON_FREEZE_TIMEOUT,
-				       running ? (s32)running->process : -1, 0);
+			return ff_fail(snap, -ETIMEDOUT, FF_REASON_FREEZE_TIMEOUT, running ? (s32)running->process : -1,
+				       0);
 		}
 		while (ff_freezer_first_running(snap) && time_before(jiffies, freezer->deadline) &&
 		       !fatal_signal_pending(current))
@@ -301,8 +301,7 @@ int ff_freezer_check(struct ff_snapshot *snap)
 			counts->threads_kernel++;
 		else if (thread->state == FF_THREAD_ASLEEP)
 			counts->threads_asleep++;
-		if (thread->state == FF_THREAD_ASLEEP &&
-		    thread->switches != thread->task->nvcsw + thread->task->nivcsw)
+		if (thread->state == FF_THREAD_ASLEEP && thread->switches != thread->task->nvcsw + thread->task->nivcsw)
 			counts->threads_woken++;
 	}
 	spin_unlock(&snap->freezer.lock);
@@ -393,7 +392,8 @@ int ff_freezer_module_init(void)
 {
 	for_each_kernel_tracepoint(ff_freezer_find_newtask, &ff_newtask);
 	if (!ff_newtask) {
-		pr_err("freezeframe: this kernel has no tracepoint task_newtask, and without it a clone() could escape the freeze\n");
+		pr_err("freezeframe: this kernel has no tracepoint task_newtask, and without it a clone() could escape "
+		       "the freeze\n");
 		return -ENOENT;
 	}
 	return tracepoint_probe_register(ff_newtask, ff_freezer_on_newtask, NULL);

@@ -24,11 +24,11 @@ struct ff_thread {
 	struct task_struct *task; /* reference */
 	struct hlist_node hash;
 	struct list_head link;
-	u32 process;	 /* index into the snapshot's processes */
-	u32 state;	 /* enum ff_thread_state, 0 while it is not still */
-	bool queued;	 /* the work was handed to the thread */
-	bool parked;	 /* written by the thread itself */
-	bool gone;	 /* exited before it was still */
+	u32 process; /* index into the snapshot's processes */
+	u32 state;   /* enum ff_thread_state, 0 while it is not still */
+	bool queued; /* the work was handed to the thread */
+	bool parked; /* written by the thread itself */
+	bool gone;   /* exited before it was still */
 	u64 asked_ns;
 	u64 still_ns;
 	unsigned long switches; /* context switches when it was found asleep */
@@ -47,10 +47,10 @@ struct ff_freezer {
 
 	wait_queue_head_t parking; /* where the parked threads wait for thawed */
 	bool thawed;
-	bool closed;	       /* the work is taken back */
-	bool escaped;	       /* a parked thread left at the deadline */
+	bool closed;		/* the work is taken back */
+	bool escaped;		/* a parked thread left at the deadline */
 	unsigned long deadline; /* in jiffies */
-	atomic_t busy;	       /* works queued and neither run nor cancelled, + 1 */
+	atomic_t busy;		/* works queued and neither run nor cancelled, + 1 */
 	struct completion idle; /* busy is 0 */
 };
 

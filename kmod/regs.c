@@ -66,7 +66,8 @@ int ff_regs_copy(struct ff_snapshot *snap)
 {
 	struct ff_thread *thread;
 
-	/* No lock: threads are only ever added at the tail, and what is found here was there before the freeze ended. */
+	/* No lock: threads are only ever added at the tail, and what is found here was there before the freeze ended.
+	 */
 	list_for_each_entry(thread, &snap->freezer.threads, link) {
 		struct task_struct *task = thread->task;
 

@@ -25,8 +25,8 @@ struct ff_space {
 	struct ff_vma *vmas;
 	u32 vma_count;
 	u32 vma_capacity;
-	u32 first_vma; /* in the image's table */
-	pid_t tgid;    /* of the first process that has it, for tracing */
+	u32 first_vma;	/* in the image's table */
+	pid_t tgid;	/* of the first process that has it, for tracing */
 	u64 anon_pages; /* counted in prepare */
 	u64 shared_pages;
 	u64 armed_pages;

@@ -178,8 +178,8 @@ static int ff_thaw_tasks(struct ff_snapshot *snap)
 	ff_phase_end(snap, FF_PHASE_THAW_TASKS);
 	if (READ_ONCE(snap->freezer.escaped))
 		return ff_fail(snap, -ETIMEDOUT, FF_REASON_DEADLINE, -1, 0);
-	snap->take->window_ns = snap->take->phases[FF_PHASE_THAW_TASKS].end_ns -
-				snap->take->phases[FF_PHASE_FREEZE_TASKS].begin_ns;
+	snap->take->window_ns =
+		snap->take->phases[FF_PHASE_THAW_TASKS].end_ns - snap->take->phases[FF_PHASE_FREEZE_TASKS].begin_ns;
 	return 0;
 }
 

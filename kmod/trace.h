@@ -7,6 +7,8 @@
 
 #include <linux/tracepoint.h>
 
+/* TRACE_EVENT has a form of its own. */
+/* clang-format off */
 TRACE_EVENT(freezeframe_phase,
 	TP_PROTO(u64 snapshot, u32 phase, u32 edge, u64 ns, s64 error),
 	TP_ARGS(snapshot, phase, edge, ns, error),
@@ -72,6 +74,7 @@ TRACE_EVENT(freezeframe_mm_armed,
 		  __entry->tgid, __entry->pages, __entry->copied, __entry->duration_ns)
 );
 
+/* clang-format on */
 #endif
 
 #undef TRACE_INCLUDE_PATH
