@@ -18,10 +18,13 @@ const lines = [
 ];
 for (const [type, folder] of plugins)
   lines.push(`import type { Options as ${type} } from "${raw}/composable/${folder}/panelcfg/x/types.gen";`);
-// The types are enums; JSON has their values.
+// Enums become the values that JSON has for them.
 lines.push(
-  "type Json<T> = T extends string ? `${T}` : T extends number ? number extends T ? number : T | `${T}` extends `${infer N extends number}` ? N : never",
-  "  : T extends boolean | null | undefined ? T : T extends Array<infer E> ? Json<E>[] : { [K in keyof T]: Json<T[K]> };",
+  "type Json<T> = T extends string ? `${T}`",
+  "  : T extends number ? (`${T}` extends `${infer N extends number}` ? N : never)",
+  "  : T extends boolean | null | undefined ? T",
+  "  : T extends Array<infer E> ? Json<E>[]",
+  "  : { [K in keyof T]: Json<T[K]> };",
 );
 const { panels, ...rest } = dashboard;
 lines.push(`export const dashboard: Json<Dashboard> = ${literal(rest)};`);

@@ -233,6 +233,15 @@ impl Drop for Daemon {
     }
 }
 
+/// The value of a metric in a scrape.
+fn value(scrape: &str, metric: &str) -> f64 {
+    let line = scrape
+        .lines()
+        .find(|line| line.starts_with(&format!("{metric} ")));
+    let line = line.unwrap_or_else(|| panic!("no {metric} in {scrape}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
 const METRICS: &str = "http://127.0.0.1:9188/metrics";
 
 #[test]
@@ -284,8 +293,52 @@ fn the_daemon_counts_what_it_takes() {
         assert!(after.contains(line), "{line}\n{after}");
     }
     sh("promtool check metrics < /tmp/metrics");
+    for metric in [
+        "freezeframe_bpf_attached{program=\"freezeframe_phase\"} 1",
+        "freezeframe_bpf_attached{program=\"freeze_super_entry\"} 1",
+        "freezeframe_bpf_attached{program=\"do_wp_page_entry\"} 0",
+        "freezeframe_bpf_events_lost_total 0",
+    ] {
+        assert!(after.contains(metric), "{metric}\n{after}");
+    }
+    assert!(
+        value(&after, "freezeframe_cow_break_duration_seconds_count") > 0.0,
+        "{after}"
+    );
+    assert!(
+        value(&after, "freezeframe_bpf_events_total{kind=\"task_still\"}") > 0.0,
+        "{after}"
+    );
     let said = daemon.stop();
     assert!(!std::path::Path::new("/run/freezeframe.sock").exists(), "{said}");
+}
+
+#[test]
+fn both_ways_of_freezing_a_filesystem_are_seen() {
+    let daemon = Daemon::start();
+    sh("truncate -s 64M /tmp/disk && mkdir -p /tmp/mounted && modprobe dm-mod && modprobe loop");
+    let device = sh("losetup -f --show /tmp/disk").trim().to_owned();
+    sh(&format!(
+        "echo 0 131072 linear {device} 0 | dmsetup create traced && mkfs.ext4 -qF /dev/mapper/traced"
+    ));
+    sh("mount /dev/mapper/traced /tmp/mounted");
+    let seen = |kind: &str| {
+        sleep(Duration::from_millis(500));
+        value(
+            &sh(&format!("curl -sf {METRICS}")),
+            &format!("freezeframe_bpf_events_total{{kind=\"{kind}\"}}"),
+        )
+    };
+    let before = seen("fs_freeze");
+    sh("fsfreeze -f /tmp/mounted && fsfreeze -u /tmp/mounted");
+    assert!(seen("fs_freeze") > before, "fsfreeze");
+    let before = seen("bdev_freeze");
+    sh("dmsetup suspend traced && dmsetup resume traced");
+    assert!(seen("bdev_freeze") > before, "a dm suspend");
+    sh(&format!(
+        "umount /tmp/mounted && dmsetup remove traced && losetup -d {device} && rm /tmp/disk"
+    ));
+    daemon.stop();
 }
 
 #[test]

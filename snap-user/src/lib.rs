@@ -12,3 +12,4 @@ pub mod output;
 pub mod report;
 pub mod serve;
 pub mod take;
+pub mod trace;

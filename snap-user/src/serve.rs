@@ -1,5 +1,6 @@
 //! `freezeframe serve`: /metrics for Prometheus, and snapshots on request over a Unix socket.
 
+mod tracing;
 mod trigger;
 
 use std::net::SocketAddr;
@@ -33,7 +34,13 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
         )
     })?;
     let address = listener.local_addr()?;
-    let trigger = trigger::Trigger::bind(&args.socket, args.device.clone(), Arc::clone(&metrics))?;
+    let tracing = tracing::Tracing::start(metrics.registry()).context("cannot register the metrics")?;
+    let trigger = trigger::Trigger::bind(
+        &args.socket,
+        args.device.clone(),
+        Arc::clone(&metrics),
+        tracing.clone(),
+    )?;
     eprintln!(
         "freezeframe: metrics on http://{address}/metrics, snapshots on {}",
         args.socket.display()
@@ -42,6 +49,7 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     tokio::select! {
         served = http(listener, address, metrics) => served,
         served = trigger.serve() => served,
+        () = tracing.poll() => Ok(()),
         _ = tokio::signal::ctrl_c() => Ok(()),
         _ = terminate.recv() => Ok(()),
     }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::tracing::Tracing;
 use crate::exit::{DaemonError, Exit};
 use crate::metrics::Metrics;
 use crate::report::Report;
@@ -138,11 +139,17 @@ pub(super) struct Trigger {
     path: PathBuf,
     device: PathBuf,
     metrics: Arc<Metrics>,
+    tracing: Tracing,
 }
 
 impl Trigger {
     /// Listens at `path`; a socket that nobody answers on any more is replaced.
-    pub(super) fn bind(path: &Path, device: PathBuf, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+    pub(super) fn bind(
+        path: &Path,
+        device: PathBuf,
+        metrics: Arc<Metrics>,
+        tracing: Tracing,
+    ) -> anyhow::Result<Self> {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             anyhow::bail!(
                 "another daemon answers on {}; stop it, or choose another --socket",
@@ -171,6 +178,7 @@ impl Trigger {
             path: path.to_owned(),
             device,
             metrics,
+            tracing,
         })
     }
 
@@ -178,9 +186,13 @@ impl Trigger {
     pub(super) async fn serve(&self) -> anyhow::Result<()> {
         loop {
             let (stream, _) = self.listener.accept().await.context("cannot accept a request")?;
-            let (device, metrics) = (self.device.clone(), Arc::clone(&self.metrics));
+            let (device, metrics, tracing) = (
+                self.device.clone(),
+                Arc::clone(&self.metrics),
+                self.tracing.clone(),
+            );
             tokio::spawn(async move {
-                if let Err(error) = converse(stream, device, &metrics).await {
+                if let Err(error) = converse(stream, device, &metrics, &tracing).await {
                     eprintln!("freezeframe: a request failed: {error:#}");
                 }
             });
@@ -196,7 +208,12 @@ impl Drop for Trigger {
     }
 }
 
-async fn converse(mut stream: UnixStream, device: PathBuf, metrics: &Metrics) -> anyhow::Result<()> {
+async fn converse(
+    mut stream: UnixStream,
+    device: PathBuf,
+    metrics: &Metrics,
+    tracing: &Tracing,
+) -> anyhow::Result<()> {
     let mut line = vec![0; REQUEST_BYTES];
     let (length, output) = stream
         .async_io(Interest::READABLE, || receive(&stream, &mut line))
@@ -205,7 +222,7 @@ async fn converse(mut stream: UnixStream, device: PathBuf, metrics: &Metrics) ->
         return Ok(()); // somebody looked whether we are here
     }
     let answer = tokio::select! {
-        answer = answer(&line[..length], output, device, metrics) => answer,
+        answer = answer(&line[..length], output, device, metrics, tracing) => answer,
         () = gone(&stream) => {
             metrics.observe_error();
             anyhow::bail!("the client went away; its snapshot is released");
@@ -228,7 +245,13 @@ async fn gone(stream: &UnixStream) {
     }
 }
 
-async fn answer(line: &[u8], output: Option<OwnedFd>, device: PathBuf, metrics: &Metrics) -> Answer {
+async fn answer(
+    line: &[u8],
+    output: Option<OwnedFd>,
+    device: PathBuf,
+    metrics: &Metrics,
+    tracing: &Tracing,
+) -> Answer {
     let question: Question = match serde_json::from_slice(line) {
         Ok(question) => question,
         Err(error) => {
@@ -243,6 +266,7 @@ async fn answer(line: &[u8], output: Option<OwnedFd>, device: PathBuf, metrics: 
         pids: question.pids,
         deadline_ms: question.deadline_ms,
     };
+    let _watch = tracing.watch(&job.pids);
     match perform(&job, output.map(File::from)).await {
         Ok(report) => {
             metrics.observe(&report);
