@@ -206,7 +206,8 @@ impl Daemon {
                 .spawn()
                 .unwrap(),
         );
-        for _ in 0..100 {
+        // Loading the BPF programs takes seconds in a guest without KVM.
+        for _ in 0..1200 {
             if std::path::Path::new("/run/freezeframe.sock").exists() {
                 return daemon;
             }

@@ -245,10 +245,25 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Result<Self> {
+        remove_stale()?;
         let dir = paths::guest().join(format!("run-{}", std::process::id()));
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         Ok(Self(dir))
     }
+}
+
+/// Removes what runs left behind that were killed.
+fn remove_stale() -> Result<()> {
+    for entry in fs::read_dir(paths::guest())? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix("run-"));
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            // Another run may be removing the same one.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Scratch {

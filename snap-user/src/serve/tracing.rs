@@ -233,6 +233,7 @@ fn float(value: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use prometheus::proto::Bucket;
     use snap_common::hist::{Histogram, bucket};
 
     use super::proto;
@@ -252,6 +253,6 @@ mod tests {
         assert_eq!(buckets[0].cumulative_count(), 3);
         assert_eq!(buckets[1].cumulative_count(), 4);
         assert_eq!(buckets.last().unwrap().cumulative_count(), 6);
-        assert!(buckets.is_sorted_by_key(|bucket| bucket.cumulative_count()));
+        assert!(buckets.is_sorted_by_key(Bucket::cumulative_count));
     }
 }
