@@ -24,6 +24,9 @@ wait_for() {
     done
 }
 
+# Prometheus' answer to the expression $1.
+ask() { curl -sf --data-urlencode "query=$1" http://127.0.0.1:9090/api/v1/query; }
+
 now() { python3 -c 'import time; print(time.monotonic_ns())'; }
 
 say "Redis with 200 MB, on kernel $(uname -r)"
@@ -54,14 +57,25 @@ begin=$(now)
 freezeframe take --pid "$redis" -o "$image"
 end=$(now)
 redis-cli set demo:note "written after the snapshot, at second $SECONDS" >/dev/null
-sleep 3
+# Time for the writers to break copy-on-write, and for Prometheus to see it.
+sleep 4
+ask freezeframe_window_duration_seconds_sum >"$work/window.json"
+ask 'sum by (le) (freezeframe_cow_break_duration_seconds_bucket)' >"$work/cow.json"
 
-say "Redis' own fork, in the same run: BGSAVE"
+say "Redis' own fork, and four more windows, in turn and under the same load"
 fork_begin=$(now)
-redis-cli bgsave
-wait_for 120 sh -c 'redis-cli info persistence | grep -q rdb_bgsave_in_progress:0'
-fork_end=$(now)
-fork_usec=$(redis-cli info stats | tr -d '\r' | sed -n 's/^latest_fork_usec://p')
+for round in 1 2 3 4 5; do
+    redis-cli bgsave >/dev/null
+    wait_for 120 sh -c 'redis-cli info persistence | grep -q rdb_bgsave_in_progress:0'
+    fork_end=$(now)
+    fork=$(redis-cli info stats | tr -d '\r' | sed -n 's/^latest_fork_usec://p')
+    echo "$fork" >>"$work/forks"
+    echo "BGSAVE: latest_fork_usec:$fork"
+    [[ $round == 5 ]] && break
+    freezeframe take --pid "$redis" --json >"$work/take.json"
+    jq -r '"take: window_ns " + (.window_ns | tostring)' "$work/take.json"
+    jq .window_ns "$work/take.json" >>"$work/windows"
+done
 touch "$work/stop"
 wait "$client"
 
@@ -75,8 +89,9 @@ gdb -q -batch -ex "core-file $core" -x find.py >"$work/gdb.log" 2>&1 || {
 }
 
 say "What came of it"
-python3 report.py --manifest "$(find "$work" -name manifest.json | head -n 1)" --client "$client_log" \
-    --gdb "$work/gdb.log" --take "$begin" "$end" --bgsave "$fork_begin" "$fork_end" --fork-usec "$fork_usec" \
-    --prometheus http://127.0.0.1:9090 --result /out/result.json
+manifest=$(find "$work" -name manifest.json | head -n 1)
+python3 report.py --manifest "$manifest" --client "$client_log" --gdb "$work/gdb.log" \
+    --window "$work/window.json" --cow-breaks "$work/cow.json" --windows "$work/windows" --forks "$work/forks" \
+    --take "$begin" "$end" --bgsave "$fork_begin" "$fork_end" --result /out/result.json
 
 redis-cli shutdown nosave || true

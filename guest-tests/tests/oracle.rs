@@ -20,11 +20,20 @@ fn oracle(pages: &str) -> Target {
 }
 
 fn take(target: &Target) -> Snapshot {
+    let snapshot = take_now(target);
+    overwritten(target);
+    snapshot
+}
+
+fn take_now(target: &Target) -> Snapshot {
     let pids = [target.pid(), i32::try_from(target.at("child")).unwrap()];
-    let snapshot = Device::open()
+    Device::open()
         .take(&pids, 0)
-        .unwrap_or_else(|failed| panic!("{failed:?}"));
-    // Until every page has been written again: what is not copy-on-write is wrong by then.
+        .unwrap_or_else(|failed| panic!("{failed:?}"))
+}
+
+/// Waits until every page has been written again: what is not copy-on-write is wrong by then.
+fn overwritten(target: &Target) {
     let before = generation(target);
     let begin = Instant::now();
     while generation(target) < before + 2 {
@@ -34,7 +43,6 @@ fn take(target: &Target) -> Snapshot {
         );
         sleep(Duration::from_millis(5));
     }
-    snapshot
 }
 
 /// The generation of the region's first word now.
@@ -204,8 +212,12 @@ fn swapped_pages_are_in_the_image() {
         let target = oracle("small");
         let mut brought_in = 0;
         for round in 0..rounds(5) {
+            // Stopped, it cannot bring its pages back before the snapshot does.
+            signal(&target, libc::SIGSTOP);
             page_out(target.pid(), target.at("region"), PAGES as u64 * 4096);
-            let snapshot = take(&target);
+            let snapshot = take_now(&target);
+            signal(&target, libc::SIGCONT);
+            overwritten(&target);
             assert_eq!(wrong(&target, &snapshot), [""; 0], "round {round}");
             let abi::Counts {
                 pages_swapped_in,
@@ -220,6 +232,11 @@ fn swapped_pages_are_in_the_image() {
         }
         assert!(brought_in > 0, "some pages were in swap");
     }
+}
+
+fn signal(target: &Target, signal: i32) {
+    // SAFETY: no memory is involved; the process is our child and not reaped yet.
+    assert_eq!(unsafe { libc::kill(target.pid(), signal) }, 0);
 }
 
 /// Pushes pages of another process to swap.

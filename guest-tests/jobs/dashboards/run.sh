@@ -91,6 +91,8 @@ moved 'sum(freezeframe_cow_break_duration_seconds_count) > 0'
 moved 'sum(freezeframe_pages_armed_total) > 10000'
 moved 'sum(freezeframe_image_bytes_total) > 4e7'
 moved 'sum(freezeframe_bpf_events_lost_total) == 0'
+moved 'freezeframe_bpf_events_total{kind="phase_end"} > 20'
+moved 'freezeframe_bpf_events_total{kind="task_still"} > 0'
 
 # A snapshot failed, so this alert fires: the rules are read, and they work.
 curl -sf http://127.0.0.1:9090/api/v1/alerts >"$work/alerts.log"
