@@ -1,0 +1,107 @@
+//! What the mirror has.
+
+use std::collections::BTreeMap;
+
+use snap_common::abi;
+
+macro_rules! fields {
+    ($into:ident, $($record:ident { $($field:ident),* $(,)? })*) => {$(
+        $into.insert(stringify!($record).to_owned(), size_of::<abi::$record>() as u64);
+        $(
+            let name = concat!(stringify!($record), ".", stringify!($field));
+            let offset = std::mem::offset_of!(abi::$record, $field);
+            $into.insert(name.to_owned(), offset as u64);
+            $into.insert(format!("{name}.size"), size_of_field(|record: &abi::$record| &raw const record.$field) as u64);
+        )*
+    )*};
+}
+
+macro_rules! constants {
+    ($into:ident, $($name:ident),* $(,)?) => {$(
+        $into.insert(stringify!($name).to_owned(), u64::from(abi::$name));
+    )*};
+}
+
+fn size_of_field<R, F>(_: impl Fn(&R) -> *const F) -> usize {
+    size_of::<F>()
+}
+
+/// Sizes, offsets and constants by name.
+pub fn of_the_mirror() -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    fields! {
+        all,
+        Info { abi_version, phase_count, features, max_targets, open_snapshots, module_version }
+        Target { kind, id }
+        Failure { reason, phase, target, pid, detail }
+        Stamp { begin_ns, end_ns }
+        Counts { pages_armed, pages_copied, pages_swapped_in, pages_prefaulted, pages_unreadable, huge_armed, processes, threads_parked, threads_asleep, threads_kernel, threads_woken, rescans }
+        Take { size, flags, targets, target_count, deadline_ms, fd, reserved, id, image_bytes, window_ns, failure, counts, phases }
+        Table { offset, count, stride }
+        ImageHeader { magic, version, page_size, snapshot_id, instant_ns, instant_realtime_ns, data_offset, data_pages, processes, threads, vmas, runs, blobs }
+        Blob { offset, length }
+        ImageProcess { pid, ppid, uid, gid, first_thread, thread_count, first_vma, vma_count, comm, exe, auxv, args, start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end, start_time_ns }
+        ImageThread { pid, state, comm, regs, fs_base, gs_base, sigpending, sigblocked }
+        ImageVma { start, end, file_offset, inode, dev_major, dev_minor, flags, first_run, run_count, path, reserved }
+        ImageRun { vaddr, page, pages, flags }
+    }
+    constants! {
+        all,
+        ABI_VERSION,
+        MAX_TARGETS,
+        DEADLINE_MIN_MS,
+        DEADLINE_MAX_MS,
+        DEADLINE_DEFAULT_MS,
+        PHASE_COUNT,
+        FEATURE_ARM_EAGER,
+        FEATURE_FREEZE_SOFT,
+        FEATURE_SHARED_COPY,
+        FEATURE_TEST,
+        IMAGE_MAGIC,
+        IMAGE_VERSION,
+        VMA_READ,
+        VMA_WRITE,
+        VMA_EXEC,
+        VMA_SHARED,
+        VMA_SHMEM,
+        VMA_GROWSDOWN,
+        VMA_DEVICE,
+        VMA_SPECIAL,
+        VMA_DONTDUMP,
+        VMA_PARTIAL,
+        RUN_UNREADABLE,
+        RUN_COPIED,
+        TARGET_PID,
+        TARGET_PIDFD,
+        REASON_NONE,
+        REASON_BAD_ARGUMENT,
+        REASON_NO_TARGETS,
+        REASON_TOO_MANY_TARGETS,
+        REASON_BAD_POINTER,
+        REASON_NO_SUCH_PROCESS,
+        REASON_BAD_PIDFD,
+        REASON_KERNEL_THREAD,
+        REASON_SELF,
+        REASON_DUPLICATE,
+        REASON_EXITING,
+        REASON_FOREIGN_NOTIFIER,
+        REASON_HUGETLB,
+        REASON_NO_MEMORY,
+        REASON_FREEZE_TIMEOUT,
+        REASON_DEADLINE,
+        REASON_EXEC,
+        REASON_INTERRUPTED,
+        REASON_SWAP_IN,
+        REASON_INJECTED,
+        REASON_PERMISSION,
+        REASON_NO_FD,
+        THREAD_PARKED,
+        THREAD_ASLEEP,
+        THREAD_KERNEL,
+        EDGE_BEGIN,
+        EDGE_END,
+        IOC_GET_INFO,
+        IOC_TAKE,
+    }
+    all
+}
