@@ -38,6 +38,9 @@ pub enum Command {
     Serve(ServeArgs),
     /// Tell what this host can do, what is missing, and how to get it
     Doctor(DoctorArgs),
+    /// Write the man pages into a folder
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 /// `freezeframe take`.
@@ -110,6 +113,13 @@ pub struct DoctorArgs {
     /// The kernel module's device
     #[arg(long, value_name = "PATH", default_value = snap_common::abi::DEVICE_PATH)]
     pub device: PathBuf,
+}
+
+/// `freezeframe man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Where the pages go
+    pub folder: PathBuf,
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser as _;
-use freezeframe::cli::{Cli, Command, TakeArgs};
+use clap::{CommandFactory as _, Parser as _};
+use freezeframe::cli::{Cli, Command, ManArgs, TakeArgs};
 use freezeframe::exit::Exit;
 use freezeframe::take::Output;
 use freezeframe::{doctor, serve, take};
@@ -15,12 +15,20 @@ async fn main() -> ExitCode {
         Command::Take(args) => run_take(&args).await,
         Command::Serve(args) => serve::run(&args).await.map(|()| Exit::Ok),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Man(args) => man(&args),
     };
     let exit = result.unwrap_or_else(|error| {
         eprintln!("freezeframe: {error:#}");
         Exit::of(&error)
     });
     ExitCode::from(exit as u8)
+}
+
+/// The man pages say what `--help` says: both come from `cli.rs`.
+fn man(args: &ManArgs) -> anyhow::Result<Exit> {
+    clap_mangen::generate_to(Cli::command(), &args.folder)
+        .with_context(|| format!("cannot write man pages to {}", args.folder.display()))?;
+    Ok(Exit::Ok)
 }
 
 async fn run_take(args: &TakeArgs) -> anyhow::Result<Exit> {
