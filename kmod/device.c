@@ -20,7 +20,7 @@ static int ff_device_open(struct inode *inode, struct file *file)
 static long ff_get_info(struct ff_info __user *to)
 {
 	struct ff_info info = {
-		.abi_version = FF_ABI_VERSION,
+		.abi_version = ff_test_abi_version(),
 		.phase_count = FF_PHASE_COUNT,
 		.features = FF_FEATURE_ARM_EAGER | FF_FEATURE_FREEZE_SOFT | FF_FEATURE_SHARED_COPY | FF_TEST_FEATURES,
 		.max_targets = FF_MAX_TARGETS,

@@ -31,6 +31,10 @@ static bool test_no_prefault;
 module_param(test_no_prefault, bool, 0600);
 MODULE_PARM_DESC(test_no_prefault, "leave swapped pages for the stop");
 
+static uint test_abi_version;
+module_param(test_abi_version, uint, 0600);
+MODULE_PARM_DESC(test_abi_version, "the ABI version to pretend (0: the true one)");
+
 int ff_test_phase(struct ff_snapshot *snap, enum ff_phase phase)
 {
 	if (READ_ONCE(test_hold_phase) == (int)phase)
@@ -53,4 +57,9 @@ bool ff_test_skips_freeze(void)
 bool ff_test_skips_prefault(void)
 {
 	return READ_ONCE(test_no_prefault);
+}
+
+u32 ff_test_abi_version(void)
+{
+	return READ_ONCE(test_abi_version) ?: FF_ABI_VERSION;
 }

@@ -5,6 +5,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use guest_tests::device::Device;
+use guest_tests::knob::Knob;
 use guest_tests::target::Target;
 use serde_json::Value;
 
@@ -168,6 +170,55 @@ fn bad_input_is_one_clear_line() {
 }
 
 #[test]
+fn a_module_of_another_version_is_refused() {
+    let (target, pid) = oracle();
+    let knob = Knob::set("test_abi_version", 7);
+    let output = freezeframe(&["take", "--no-daemon", "--pid", &pid]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(
+        text.contains(
+            "speaks ABI version 7, this freezeframe 1; install module and controller of the same release"
+        ),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let doctor = freezeframe(&["doctor"]);
+    let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert_eq!(doctor.status.code(), Some(3), "{found}");
+    assert!(found.contains("ABI version 7"), "{found}");
+    drop(knob);
+    report(&freezeframe(&["take", "--no-daemon", "--json", "--pid", &pid]));
+    target.assert_runs();
+}
+
+#[test]
+fn without_btf_snapshots_work_and_the_lack_is_told() {
+    let (_target, pid) = oracle();
+    sh("mount -t tmpfs tmpfs /sys/kernel/btf");
+    let doctor = freezeframe(&["doctor"]);
+    let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(doctor.status.success(), "{found}");
+    assert!(
+        found.contains("no /sys/kernel/btf/vmlinux") && found.contains("CONFIG_DEBUG_INFO_BTF"),
+        "{found}"
+    );
+    let daemon = Daemon::start();
+    report(&freezeframe(&["take", "--json", "--pid", &pid]));
+    let scrape = sh(&format!("curl -sf {METRICS}"));
+    assert!(
+        scrape.contains("freezeframe_snapshots_total{result=\"ok\"} 1"),
+        "{scrape}"
+    );
+    let said = daemon.stop();
+    assert!(
+        said.contains("nothing is traced: no BTF") && said.contains("CONFIG_DEBUG_INFO_BTF"),
+        "{said}"
+    );
+    sh("umount /sys/kernel/btf");
+}
+
+#[test]
 fn a_full_disk_costs_nothing_but_the_image() {
     let (target, pid) = oracle();
     sh("mkdir -p /tmp/small && mount -t tmpfs -o size=64k tmpfs /tmp/small");
@@ -311,7 +362,28 @@ fn the_daemon_counts_what_it_takes() {
         "{after}"
     );
     let said = daemon.stop();
+    assert!(!said.contains("sees nothing"), "every hook is there: {said}");
     assert!(!std::path::Path::new("/run/freezeframe.sock").exists(), "{said}");
+}
+
+#[test]
+fn events_that_find_no_room_are_counted_and_told() {
+    let (target, _) = oracle();
+    let daemon = Daemon::start();
+    // Nobody empties the ring buffer of 4,096 events; each snapshot makes more than 20.
+    sh(&format!("kill -STOP {}", daemon.0.id()));
+    let device = Device::open();
+    for _ in 0..250 {
+        assert!(device.take(&[target.pid()], 0).is_ok());
+    }
+    sh(&format!("kill -CONT {}", daemon.0.id()));
+    sleep(Duration::from_secs(1));
+    let scrape = sh(&format!("curl -sf {METRICS}"));
+    let seen = value(&scrape, "freezeframe_bpf_events_total{kind=\"task_still\"}");
+    let lost = value(&scrape, "freezeframe_bpf_events_lost_total");
+    assert!(seen > 0.0 && lost > 0.0, "{seen} seen, {lost} lost");
+    let said = daemon.stop();
+    assert!(said.contains("tracing: an event found no room"), "{said}");
 }
 
 #[test]

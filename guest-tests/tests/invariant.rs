@@ -84,6 +84,35 @@ fn a_controller_killed_in_any_phase_leaves_nothing_frozen() {
 }
 
 #[test]
+fn a_controller_killed_while_it_drains_leaves_nothing() {
+    let target = oracle();
+    let device = Device::open();
+    for _ in 0..rounds(5) {
+        // Nobody reads its standard output, so it gets no further.
+        let mut child = Command::new("freezeframe")
+            .args([
+                "take",
+                "--no-daemon",
+                "--pid",
+                &target.pid().to_string(),
+                "-o",
+                "-",
+            ])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("the controller starts");
+        wait_for("the snapshot", || device.open_snapshots() == 1);
+        sleep(Duration::from_millis(300));
+        target.assert_runs();
+        child.kill().expect("it is killed");
+        child.wait().expect("it is reaped");
+        wait_for("the end of the snapshot", || device.open_snapshots() == 0);
+        target.assert_runs();
+        take_works(&target);
+    }
+}
+
+#[test]
 fn a_controller_killed_at_any_time_leaves_nothing_frozen() {
     let target = oracle();
     let device = Device::open();

@@ -3,6 +3,7 @@
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
+use aya_log_ebpf::warn;
 use snap_common::trace::{Event, EventKind};
 
 /// [`Event`]s on their way to the controller: room for 4,096.
@@ -17,8 +18,21 @@ static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 pub fn lost() {
     if let Some(count) = LOST.get_ptr_mut(0) {
         // SAFETY: the element is this CPU's own, and the map outlives the program.
-        unsafe { *count += 1 };
+        let count = unsafe { &mut *count };
+        *count += 1;
+        if *count == 1 {
+            first_lost();
+        }
     }
+}
+
+/// Says so once per CPU; the count tells the rest.
+#[inline(never)]
+fn first_lost() {
+    warn!(
+        (),
+        "an event found no room and is lost; freezeframe_bpf_events_lost_total counts them from here on"
+    );
 }
 
 /// Hands an event to the controller.

@@ -5,11 +5,13 @@
 //! 5.10 for the ring buffer (5.8) and fentry on all hooks; a hook that a kernel does not have is reported, not fatal.
 
 mod attach;
+mod log;
 
 use std::collections::HashMap as Counts;
 
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use aya::{Btf, Ebpf};
+use aya_log::EbpfLogger;
 use snap_common::hist::Histogram;
 use snap_common::trace::Event;
 
@@ -30,6 +32,9 @@ pub enum TraceError {
     /// The kernel does not take the object.
     #[error("the BPF programs cannot be loaded (root, or CAP_BPF and CAP_PERFMON, is needed): {0}")]
     Load(#[from] aya::EbpfError),
+    /// What the programs have to say cannot be heard.
+    #[error("the log of the BPF programs cannot be read: {0}")]
+    Log(#[from] aya_log::Error),
     /// A map does not answer.
     #[error("the BPF map {map} cannot be used: {source}")]
     Map {
@@ -50,6 +55,7 @@ pub struct Tracer {
     targets: HashMap<MapData, u32, u8>,
     cow_breaks: PerCpuArray<MapData, Histogram>,
     lost: PerCpuArray<MapData, u64>,
+    logger: EbpfLogger<log::Stderr>,
     attached: Vec<Attached>,
     cow_links: attach::Links,
     /// How many snapshots want each thread group watched.
@@ -74,6 +80,7 @@ impl Tracer {
             targets: take_map(&mut ebpf, "TARGETS")?,
             cow_breaks: take_map(&mut ebpf, "COW_BREAKS")?,
             lost: take_map(&mut ebpf, "LOST")?,
+            logger: EbpfLogger::init_with_logger(&mut ebpf, log::Stderr)?,
             ebpf,
             attached,
             cow_links: attach::Links::new(),
@@ -85,6 +92,11 @@ impl Tracer {
     #[must_use]
     pub fn attached(&self) -> &[Attached] {
         &self.attached
+    }
+
+    /// The programs that see nothing on this kernel, and why.
+    pub fn missing(&self) -> impl Iterator<Item = (&str, &str)> {
+        attach::missing(&self.attached)
     }
 
     /// Counts the COW breaks of these thread groups from now on, until as many [`Tracer::unwatch`].
@@ -162,8 +174,9 @@ impl Tracer {
         Ok(cpus.iter().sum())
     }
 
-    /// Hands every waiting event to `see` and returns how many there were.
+    /// Hands every waiting event to `see` and returns how many there were; says what the programs have to say.
     pub fn poll_events(&mut self, mut see: impl FnMut(Event)) -> usize {
+        self.logger.flush();
         let mut count = 0;
         while let Some(item) = self.events.next() {
             if item.len() >= size_of::<Event>() {

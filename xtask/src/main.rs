@@ -50,7 +50,7 @@ enum Verb {
     Demo(demo::Args),
     /// The guest suites for longer
     Soak(soak::Args),
-    /// Formatting, clippy, clang-format, shellcheck, cargo-deny
+    /// Every check that needs no run: formatting, clippy, shellcheck, cargo-deny and others
     Lint(lint::Args),
 }
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::apt::Apt;
 use crate::toolchain::Toolchain;
-use crate::{host, image, kernel, step, toolchain};
+use crate::{host, image, kernel, run, step, toolchain};
 
 /// Gets everything: Debian packages, the BPF toolchain, bpf-linker, the kernels, the guest's image.
 #[derive(clap::Args)]
@@ -52,6 +52,10 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     let mut packages = host::BASE.to_vec();
     if needs.contains(&Need::Lint) {
         packages.extend(host::LINT);
+        // Node.js' own packages bring npm and exclude Debian's.
+        if !run::on_path("npm") {
+            packages.push("npm");
+        }
     }
     packages.extend(toolchains.iter().map(String::as_str));
     host::ensure(&packages)?;

@@ -1,6 +1,6 @@
 #!/bin/bash
 # The dashboard and the alerts against the Prometheus of a real run: every query of every panel must have an answer,
-# every metric a panel and every panel a metric.
+# every metric a panel and a line in docs/metrics.md, and every panel a metric.
 set -euo pipefail
 
 work=/var/tmp/dashboards
@@ -61,6 +61,7 @@ queries=$(jq -r '.panels[] | .title as $title | .targets[]? | [$title, .expr] | 
 used=$(printf '%s\n' "$queries" | grep -o 'freezeframe_[a-z_]*' | sed -E 's/_(bucket|sum|count)$//' | sort -u)
 while read -r name; do
     grep -qx "$name" <<<"$used" || fail "$name has no panel"
+    grep -q "^| \`$name\` |" metrics.md || fail "docs/metrics.md does not tell of $name"
 done <<<"$names"
 while read -r name; do
     grep -qx "$name" <<<"$names" || fail "a panel shows $name, which is not served"
@@ -88,6 +89,8 @@ moved 'freezeframe_snapshots_total{result="error"} == 1'
 moved 'freezeframe_window_duration_seconds_count == 3'
 moved 'freezeframe_phase_duration_seconds_count{phase="arm"} == 3'
 moved 'sum(freezeframe_cow_break_duration_seconds_count) > 0'
+# A page is armed before it can break, and breaks once.
+moved 'sum(freezeframe_cow_break_duration_seconds_count) <= sum(freezeframe_pages_armed_total)'
 moved 'sum(freezeframe_pages_armed_total) > 10000'
 moved 'sum(freezeframe_image_bytes_total) > 4e7'
 moved 'sum(freezeframe_bpf_events_lost_total) == 0'

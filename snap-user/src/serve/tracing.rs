@@ -58,10 +58,8 @@ impl Tracing {
             events,
         };
         if let Some(tracer) = tracing.lock() {
-            for program in tracer.attached() {
-                if let AttachState::Unavailable(why) = &program.state {
-                    eprintln!("freezeframe: {} is not traced: {why}", program.program);
-                }
+            for (program, why) in tracer.missing() {
+                eprintln!("freezeframe: {program} sees nothing on this kernel: {why}");
             }
             tracing.note(&tracer);
         }

@@ -27,7 +27,46 @@ pub enum AttachState {
 }
 
 /// The programs of the COW path: attached only while there is somebody to watch.
-const COW: [&str; 2] = ["do_wp_page_entry", "do_wp_page_exit"];
+const COW: [&str; 4] = [
+    "do_wp_page_entry",
+    "do_wp_page_exit",
+    "folio_add_new_anon_rmap_entry",
+    "page_add_new_anon_rmap_entry",
+];
+
+/// Functions that bear another name on other kernels: one of each pair is enough.
+const RENAMED: [(&str, &str); 3] = [
+    ("freeze_bdev", "bdev_freeze"),
+    ("thaw_bdev", "bdev_thaw"),
+    ("page_add_new_anon_rmap", "folio_add_new_anon_rmap"),
+];
+
+/// The programs that see nothing on this kernel, under neither name.
+pub(super) fn missing(attached: &[Attached]) -> impl Iterator<Item = (&str, &str)> {
+    let unavailable = |entry: &Attached| matches!(entry.state, AttachState::Unavailable(_));
+    let stands_in = move |function: &str| {
+        let other = RENAMED.iter().find_map(|(old, new)| match function {
+            name if name == *old => Some(*new),
+            name if name == *new => Some(*old),
+            _ => None,
+        });
+        let is_other = |entry: &Attached| Some(function_of(&entry.program)) == other;
+        attached
+            .iter()
+            .any(|entry| is_other(entry) && !unavailable(entry))
+    };
+    attached.iter().filter_map(move |entry| match &entry.state {
+        AttachState::Unavailable(why) if !stands_in(function_of(&entry.program)) => {
+            Some((entry.program.as_str(), why.as_str()))
+        }
+        _ => None,
+    })
+}
+
+/// The kernel function that a program watches.
+fn function_of(program: &str) -> &str {
+    program.trim_end_matches("_entry").trim_end_matches("_exit")
+}
 
 /// Loads every program and attaches all but those of the COW path.
 pub(super) fn load_all(ebpf: &mut Ebpf, btf: &Btf) -> Vec<Attached> {
@@ -50,7 +89,7 @@ pub(super) fn load_all(ebpf: &mut Ebpf, btf: &Btf) -> Vec<Attached> {
 }
 
 fn load(name: &str, program: &mut Program, btf: &Btf) -> Result<(), ProgramError> {
-    let function = name.trim_end_matches("_entry").trim_end_matches("_exit");
+    let function = function_of(name);
     match program {
         Program::FEntry(program) => program.load(function, btf),
         Program::FExit(program) => program.load(function, btf),
@@ -125,5 +164,39 @@ pub(super) fn note_detached(attached: &mut [Attached]) {
         if COW.contains(&entry.program.as_str()) && entry.state == AttachState::Attached {
             entry.state = AttachState::Detached;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AttachState, Attached, missing};
+
+    fn program(program: &str, state: AttachState) -> Attached {
+        Attached {
+            program: program.to_owned(),
+            state,
+        }
+    }
+
+    #[test]
+    fn a_renamed_function_is_not_missed_where_the_other_name_is_there() {
+        let gone = || AttachState::Unavailable("unknown".to_owned());
+        let both = [
+            program("bdev_freeze_entry", AttachState::Attached),
+            program("freeze_bdev_entry", gone()),
+            program("page_add_new_anon_rmap_entry", AttachState::Detached),
+            program("folio_add_new_anon_rmap_entry", gone()),
+        ];
+        assert_eq!(missing(&both).count(), 0);
+        let neither = [
+            program("bdev_freeze_entry", gone()),
+            program("freeze_bdev_entry", gone()),
+        ];
+        assert_eq!(missing(&neither).count(), 2);
+        let alone = [program("do_wp_page_exit", gone())];
+        assert_eq!(
+            missing(&alone).collect::<Vec<_>>(),
+            [("do_wp_page_exit", "unknown")]
+        );
     }
 }
