@@ -16,7 +16,7 @@ def arguments():
     parser.add_argument("--windows", required=True)
     parser.add_argument("--forks", required=True)
     parser.add_argument("--take", nargs=2, type=int, required=True)
-    parser.add_argument("--bgsave", nargs=2, type=int, required=True)
+    parser.add_argument("--fork-times", required=True)
     parser.add_argument("--result", required=True)
     return parser.parse_args()
 
@@ -96,7 +96,8 @@ def main():
     # The window's ends are not in the manifest, but the instant is inside it.
     around_take = longest_gap(rounds, instant - int(window_us * 1e3), instant + int(window_us * 1e3))
     during_take = longest_gap(rounds, *options.take)
-    during_fork = longest_gap(rounds, options.bgsave[0], options.bgsave[1])
+    with open(options.fork_times) as file:
+        during_fork = max(longest_gap(rounds, *map(int, line.split())) for line in file)
 
     window_median, fork_median = statistics.median(windows_us), statistics.median(forks_us)
     print(f"  the window of this snapshot            {window_us / 1e3:9.3f} ms")
@@ -105,7 +106,7 @@ def main():
     print(f"  the client's longest gap: before       {quiet / 1e6:9.3f} ms")
     print(f"                            the window   {around_take / 1e6:9.3f} ms")
     print(f"                            whole take   {during_take / 1e6:9.3f} ms")
-    print(f"                            afterwards   {during_fork / 1e6:9.3f} ms")
+    print(f"                            a fork       {during_fork / 1e6:9.3f} ms")
     print(f"  writes of the client                   {2 * len(rounds):9d}")
     print()
     print("COW breaks, from Prometheus")
@@ -136,7 +137,7 @@ def main():
                     "before": quiet / 1e3,
                     "window": around_take / 1e3,
                     "take": during_take / 1e3,
-                    "afterwards": during_fork / 1e3,
+                    "fork": during_fork / 1e3,
                 },
                 "cow_breaks": [{"le": str(bound), "count": count} for bound, count in histogram],
                 "counter": {"acknowledged": acknowledged, "core": found["counter"], "sent": sent},

@@ -3,8 +3,9 @@
 //! The mirror is the one that the machine's own sources name; elsewhere `--mirror` or
 //! `FREEZEFRAME_DEBIAN_MIRROR` does.
 
+use std::cell::Cell;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -20,9 +21,10 @@ pub const BACKPORTS: &str = "bookworm-backports";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const MIRROR_ENV: &str = "FREEZEFRAME_DEBIAN_MIRROR";
 
-/// The apt sources of the guest and of its kernels.
+/// The apt sources of the guest, of its kernels and of its emulator.
 pub struct Apt {
     sources: Vec<String>,
+    updated: Cell<bool>,
 }
 
 impl Apt {
@@ -40,7 +42,10 @@ impl Apt {
         if let Some(uri) = security {
             sources.push(line(&uri, &format!("{RELEASE}-security")));
         }
-        Ok(Self { sources })
+        Ok(Self {
+            sources,
+            updated: Cell::new(false),
+        })
     }
 
     /// The sources the guest's own packages come from, as one-line entries.
@@ -57,13 +62,18 @@ impl Apt {
         &self.sources
     }
 
-    /// Fetches the package lists.
+    /// Fetches the package lists, once.
     pub fn update(&self) -> Result<()> {
+        if self.updated.get() {
+            return Ok(());
+        }
         let dir = dir();
         fs::create_dir_all(dir.join("state/lists/partial"))?;
         fs::create_dir_all(dir.join("cache/archives/partial"))?;
         fs::write(dir.join("sources.list"), self.sources.join("\n") + "\n")?;
-        run::logged("apt-update", private("apt-get").arg("update"))
+        run::logged("apt-update", private("apt-get").arg("update"))?;
+        self.updated.set(true);
+        Ok(())
     }
 
     /// The records of every known version of `package`, each as (version, dependencies).
@@ -72,20 +82,23 @@ impl Apt {
         Ok(text.split("\n\n").filter_map(parse_record).collect())
     }
 
-    /// Downloads packages (`name` or `name=version`) into `into`.
-    pub fn download(&self, packages: &[String], into: &std::path::Path) -> Result<()> {
-        fs::create_dir_all(into)?;
-        let name = format!(
-            "apt-download-{}",
-            into.file_name().unwrap_or_default().to_string_lossy()
-        );
-        run::logged(
-            &name,
-            private("apt-get")
-                .arg("download")
-                .args(packages)
-                .current_dir(into),
-        )
+    /// Downloads packages (`name`, `name=version` or `name/suite`) and unpacks them into `root`, which is emptied first.
+    pub fn unpack(&self, packages: &[String], root: &Path) -> Result<()> {
+        let name = root.file_name().unwrap_or_default().to_string_lossy();
+        let debs = paths::cache().join("debs").join(&*name);
+        for dir in [root, &debs] {
+            if dir.exists() {
+                fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+            }
+            fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        }
+        let mut download = private("apt-get");
+        download.arg("download").args(packages).current_dir(&debs);
+        run::logged(&format!("apt-download-{name}"), &mut download)?;
+        for entry in fs::read_dir(&debs)? {
+            run::output(Command::new("dpkg-deb").arg("-x").arg(entry?.path()).arg(root))?;
+        }
+        Ok(fs::remove_dir_all(&debs)?)
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::{run, step};
 
-/// What every build and every guest needs.
+/// What every build and every guest needs. Of `qemu-system-x86`, an old one is good for its libraries (`emulator.rs`).
 pub const BASE: &[&str] = &[
     "bc",
     "bison",

@@ -195,7 +195,7 @@ impl Job {
         let mut log =
             File::create(&console).with_context(|| format!("cannot write {}", console.display()))?;
         let mut child = machine
-            .command()
+            .command()?
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot run qemu-system-x86_64 (by util-linux' setpriv)")?;

@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::apt::Apt;
-use crate::{paths, run, step};
+use crate::{paths, step};
 
 /// A supported series of kernels; the name is what `--kernel` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -86,7 +85,6 @@ fn root(series: Series) -> PathBuf {
 
 /// Downloads and unpacks every supported kernel with its headers.
 pub fn fetch(apt: &Apt) -> Result<()> {
-    let mut updated = false;
     for series in Series::ALL {
         let root = root(series);
         // The headers name the place they were unpacked to: a moved checkout unpacks again.
@@ -96,10 +94,7 @@ pub fn fetch(apt: &Apt) -> Result<()> {
             key,
             &root.join(RELEASE_FILE),
             || {
-                if !updated {
-                    apt.update()?;
-                    updated = true;
-                }
+                apt.update()?;
                 unpack(apt, series)
             },
         )?;
@@ -124,18 +119,7 @@ fn unpack(apt: &Apt, series: Series) -> Result<()> {
         }
     }
     let root = root(series);
-    let debs = paths::cache().join("debs").join(series.name());
-    for dir in [&root, &debs] {
-        if dir.exists() {
-            fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
-        }
-    }
-    apt.download(&packages, &debs)?;
-    fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
-    for entry in fs::read_dir(&debs)? {
-        run::output(Command::new("dpkg-deb").arg("-x").arg(entry?.path()).arg(&root))?;
-    }
-    fs::remove_dir_all(&debs)?;
+    apt.unpack(&packages, &root)?;
     relocate(&root.join("usr/src").join(&headers), &root)?;
     fs::write(root.join(RELEASE_FILE), &release)?;
     Ok(())

@@ -6,6 +6,7 @@
 mod apt;
 mod build;
 mod demo;
+mod emulator;
 mod guest;
 mod host;
 mod image;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::kernel::Kernel;
-use crate::{paths, run, step};
+use crate::{emulator, paths, run, step};
 
 /// What executes the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,16 +66,10 @@ const PROBE: Duration = Duration::from_secs(20);
 
 impl Machine<'_> {
     /// The command that starts it, with its console on stdout; it dies with us.
-    pub fn command(&self) -> Command {
+    pub fn command(&self) -> Result<Command> {
         let mut command = Command::new("setpriv");
-        command.args([
-            "--pdeathsig",
-            "KILL",
-            "qemu-system-x86_64",
-            "-M",
-            "q35",
-            "-nodefaults",
-        ]);
+        command.args(["--pdeathsig", "KILL"]).arg(emulator::program()?);
+        command.args(["-M", "q35", "-nodefaults"]);
         command.args([
             "-no-user-config",
             "-display",
@@ -86,10 +80,9 @@ impl Machine<'_> {
         ]);
         match self.accel {
             Accel::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
-            // QEMU 7.2's cmpxchg16b corrupts the flags under TCG and panics the guest: hide it.
-            Accel::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"]),
+            Accel::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
             Accel::Icount => command
-                .args(["-accel", "tcg,thread=single", "-cpu", "max,-cx16"])
+                .args(["-accel", "tcg,thread=single", "-cpu", "max"])
                 .args(["-icount", "shift=0,sleep=off"]),
         };
         let smp = if self.accel == Accel::Icount { 1 } else { self.smp };
@@ -114,7 +107,7 @@ impl Machine<'_> {
             }
         }
         command.env("TMPDIR", self.scratch).stdin(Stdio::null());
-        command
+        Ok(command)
     }
 
     fn append(&self) -> String {
@@ -144,7 +137,7 @@ pub fn accel(kernel: &Kernel) -> Result<Accel> {
     let answer = paths::cache().join("kvm");
     let key = step::key((
         host,
-        run::output(Command::new("qemu-system-x86_64").arg("--version"))?,
+        run::output(Command::new(emulator::program()?).arg("--version"))?,
     ));
     step::cached("probe KVM", key, &answer, || {
         let text = match probe(kernel) {
@@ -175,7 +168,7 @@ fn probe(kernel: &Kernel) -> Result<()> {
     fs::create_dir_all(paths::logs())?;
     let log = paths::logs().join("kvm-probe.log");
     let mut child = machine
-        .command()
+        .command()?
         .stdout(fs::File::create(&log)?)
         .stderr(Stdio::null())
         .spawn()?;

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::apt::Apt;
 use crate::toolchain::Toolchain;
-use crate::{host, image, kernel, run, step, toolchain};
+use crate::{emulator, host, image, kernel, run, step, toolchain};
 
 /// Gets everything: Debian packages, the BPF toolchain, bpf-linker, the kernels, the guest's image.
 #[derive(clap::Args)]
@@ -64,6 +64,7 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     }
     if needs.contains(&Need::Guest) {
         let apt = Apt::new(MIRROR.get().map(String::as_str))?;
+        emulator::fetch(&apt)?;
         kernel::fetch(&apt)?;
         image::ensure(&apt)?;
     }
