@@ -21,6 +21,7 @@ struct ff_walk {
 	struct ff_space *space;
 	struct vm_area_struct *vma;
 	struct ff_walk_totals *totals; /* set: count and bring in; NULL: arm */
+	bool pins;		       /* some page of the address space may be pinned */
 };
 
 static int ff_out_of_memory(struct ff_walk *walk)
@@ -28,12 +29,15 @@ static int ff_out_of_memory(struct ff_walk *walk)
 	return ff_fail(walk->snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
 }
 
-/* A private page at @pte, or NULL: the zero page, a file's page, a device's. */
-static struct page *ff_private_page(pte_t pte)
+/*
+ * A private page at @pte, or NULL: the zero page, a file's page, a device's. What has no struct page is special:
+ * vm_normal_page() relies on that, too.
+ */
+static __always_inline struct page *ff_private_page(pte_t pte)
 {
 	struct page *page;
 
-	if (pte_special(pte) || pte_devmap(pte) || !pfn_valid(pte_pfn(pte)))
+	if (unlikely(pte_special(pte) || pte_devmap(pte)))
 		return NULL;
 	page = pfn_to_page(pte_pfn(pte));
 	return PageAnon(page) ? page : NULL;
@@ -80,14 +84,6 @@ static bool ff_copy_pinned(struct ff_walk *walk, unsigned long addr, struct page
 	return true;
 }
 
-static void ff_hold(struct ff_walk *walk, unsigned long addr, struct page *page)
-{
-	get_page(page);
-	ff_pages_push(&walk->snap->pages, addr, page, 0);
-	walk->snap->take->counts.pages_armed++;
-	walk->space->armed_pages++;
-}
-
 enum ff_step {
 	FF_STEP_NEXT,	    /* go on */
 	FF_STEP_BRING_IN,   /* not present: bring it in, and look again */
@@ -95,28 +91,27 @@ enum ff_step {
 	FF_STEP_SPLIT,	    /* became a page table meanwhile: look again */
 };
 
-/* Under the page table's lock. */
-static enum ff_step ff_arm_pte(struct ff_walk *walk, unsigned long addr, pte_t *ptep)
+/* Under the page table's lock. Inline: in the stop, it runs once per page. */
+static __always_inline enum ff_step ff_arm_pte(struct ff_walk *walk, unsigned long addr, pte_t *ptep)
 {
+	struct ff_pages *pages = &walk->snap->pages;
 	pte_t pte = ptep_get(ptep);
 	struct page *page;
 
 	if (pte_none(pte))
 		return FF_STEP_NEXT;
-	if (!pte_present(pte)) {
+	if (unlikely(!pte_present(pte))) {
 		/* A marker is a note of userfaultfd's, not a page. */
 		return is_pte_marker(pte) && !ff_pte_is_lost(pte) ? FF_STEP_NEXT : FF_STEP_BRING_IN;
 	}
 	page = ff_private_page(pte);
 	if (!page)
 		return FF_STEP_NEXT;
-	if (ff_test_skips_arm()) {
-		ff_hold(walk, addr, page);
-		return FF_STEP_NEXT;
-	}
+	if (ff_test_skips_arm())
+		goto hold;
 	/* Pages of fork() and KSM are not exclusive: a write copies them as soon as we hold a reference. */
 	if (PageAnonExclusive(page)) {
-		if (unlikely(ff_page_is_pinned(walk->vma, page)))
+		if (unlikely(walk->pins && ff_page_is_pinned(walk->vma, page)))
 			return ff_copy_pinned(walk, addr, page) ? FF_STEP_NEXT : FF_STEP_NEED_SPARE;
 		ClearPageAnonExclusive(page);
 	}
@@ -127,7 +122,9 @@ static enum ff_step ff_arm_pte(struct ff_walk *walk, unsigned long addr, pte_t *
 		else
 			ptep_set_wrprotect(walk->space->mm, addr, ptep);
 	}
-	ff_hold(walk, addr, page);
+hold:
+	get_page(page);
+	ff_pages_push(pages, addr, page, 0);
 	return FF_STEP_NEXT;
 }
 
@@ -135,6 +132,7 @@ static int ff_arm_table(struct ff_walk *walk, pmd_t pmd, unsigned long addr, uns
 {
 	struct ff_snapshot *snap = walk->snap;
 	spinlock_t *lock = pte_lockptr(walk->space->mm, &pmd);
+	pte_t *ptep = pte_offset_kernel(&pmd, addr);
 	enum ff_step step;
 	int err;
 
@@ -143,11 +141,10 @@ static int ff_arm_table(struct ff_walk *walk, pmd_t pmd, unsigned long addr, uns
 			return ff_out_of_memory(walk);
 		step = FF_STEP_NEXT;
 		spin_lock(lock);
-		while (addr < end) {
-			step = ff_arm_pte(walk, addr, pte_offset_kernel(&pmd, addr));
+		for (; addr < end; addr += PAGE_SIZE, ptep++) {
+			step = ff_arm_pte(walk, addr, ptep);
 			if (step != FF_STEP_NEXT)
 				break;
-			addr += PAGE_SIZE;
 		}
 		spin_unlock(lock);
 		if (step == FF_STEP_NEED_SPARE) {
@@ -161,6 +158,7 @@ static int ff_arm_table(struct ff_walk *walk, pmd_t pmd, unsigned long addr, uns
 				ff_pages_push_unreadable(&snap->pages, addr);
 				snap->take->counts.pages_unreadable++;
 				addr += PAGE_SIZE;
+				ptep++;
 			}
 		}
 	}
@@ -169,10 +167,11 @@ static int ff_arm_table(struct ff_walk *walk, pmd_t pmd, unsigned long addr, uns
 
 static int ff_count_table(struct ff_walk *walk, pmd_t pmd, unsigned long addr, unsigned long end)
 {
+	pte_t *ptep = pte_offset_kernel(&pmd, addr);
 	int err;
 
-	for (; addr < end; addr += PAGE_SIZE) {
-		pte_t pte = ptep_get(pte_offset_kernel(&pmd, addr));
+	for (; addr < end; addr += PAGE_SIZE, ptep++) {
+		pte_t pte = ptep_get(ptep);
 
 		if (pte_none(pte))
 			continue;
@@ -222,15 +221,17 @@ static enum ff_step ff_arm_huge_locked(struct ff_walk *walk, unsigned long addr,
 	page = head + ((addr & ~PMD_MASK) >> PAGE_SHIFT);
 	if (!ff_test_skips_arm()) {
 		if (PageAnonExclusive(head)) {
-			if (unlikely(ff_page_is_pinned(walk->vma, head)))
+			if (unlikely(walk->pins && ff_page_is_pinned(walk->vma, head)))
 				return ff_copy_huge(walk, addr, end, page);
 			ClearPageAnonExclusive(head);
 		}
 		if (pmd_write(pmd))
 			pmdp_set_wrprotect(walk->space->mm, addr & PMD_MASK, pmdp);
 	}
+	/* The references of its parts are its own. */
+	folio_ref_add(page_folio(head), (end - addr) >> PAGE_SHIFT);
 	for (at = addr; at < end; at += PAGE_SIZE)
-		ff_hold(walk, at, page++);
+		ff_pages_push(&snap->pages, at, page++, 0);
 	snap->take->counts.huge_armed++;
 	return FF_STEP_NEXT;
 }
@@ -361,13 +362,18 @@ static void ff_flush_tlbs(struct mm_struct *mm)
 int ff_space_arm(struct ff_snapshot *snap, struct ff_space *space)
 {
 	struct ff_walk walk = { .snap = snap, .space = space };
-	u64 begin = ktime_get_ns();
+	u64 begin = ktime_get_ns(), held = snap->pages.count;
 	VMA_ITERATOR(vmi, space->mm, 0);
 	u32 index = 0;
 	int err = 0;
 
-	/* As in fork(): GUP-fast that takes a pin meanwhile sees it and takes the slow road. */
+	/*
+	 * As in fork(): GUP-fast that takes a pin meanwhile sees it and takes the slow road. One that has taken its
+	 * pin before has set MMF_HAS_PINNED before that, so one look is enough, once the count is seen to be odd.
+	 */
 	raw_write_seqcount_begin(&space->mm->write_protect_seq);
+	smp_mb();
+	walk.pins = test_bit(MMF_HAS_PINNED, &space->mm->flags);
 	for_each_vma(vmi, walk.vma) {
 		struct ff_vma *noted = &space->vmas[index++];
 
@@ -387,6 +393,8 @@ int ff_space_arm(struct ff_snapshot *snap, struct ff_space *space)
 	}
 	raw_write_seqcount_end(&space->mm->write_protect_seq);
 	ff_flush_tlbs(space->mm);
+	space->armed_pages = snap->pages.count - held - space->copied_pages;
+	snap->take->counts.pages_armed += space->armed_pages;
 	space->arm_ns = ktime_get_ns() - begin;
 	return err;
 }

@@ -7,6 +7,7 @@ void ff_pages_init(struct ff_pages *pages)
 {
 	memset(pages, 0, sizeof(*pages));
 	INIT_LIST_HEAD(&pages->spare);
+	pages->run_end = FF_NO_RUN;
 }
 
 static int ff_pages_grow_directory(struct ff_pages *pages, u64 chunks)
@@ -85,42 +86,28 @@ struct page *ff_pages_take_spare(struct ff_pages *pages)
 	return page;
 }
 
-/* The run that @vaddr continues, or a new one. */
-static struct ff_image_run *ff_pages_run(struct ff_pages *pages, unsigned long vaddr, u32 flags)
+void ff_pages_new_run(struct ff_pages *pages, unsigned long vaddr, u32 flags)
 {
-	struct ff_image_run *run;
+	struct ff_image_run *run = &pages->runs[pages->run_count++];
 
-	if (pages->run_open) {
-		run = &pages->runs[pages->run_count - 1];
-		if (run->flags == flags && run->vaddr + run->pages * PAGE_SIZE == vaddr)
-			return run;
-	}
-	run = &pages->runs[pages->run_count++];
 	run->vaddr = vaddr;
 	run->page = pages->count;
 	run->pages = 0;
 	run->flags = flags;
-	pages->run_open = true;
-	return run;
-}
-
-void ff_pages_push(struct ff_pages *pages, unsigned long vaddr, struct page *page, u32 flags)
-{
-	struct ff_image_run *run = ff_pages_run(pages, vaddr, flags);
-
-	pages->chunks[pages->count / FF_PAGES_PER_CHUNK][pages->count % FF_PAGES_PER_CHUNK] = page;
-	pages->count++;
-	run->pages++;
+	pages->run_flags = flags;
 }
 
 void ff_pages_push_unreadable(struct ff_pages *pages, unsigned long vaddr)
 {
-	ff_pages_run(pages, vaddr, FF_RUN_UNREADABLE)->pages++;
+	if (vaddr != pages->run_end || pages->run_flags != FF_RUN_UNREADABLE)
+		ff_pages_new_run(pages, vaddr, FF_RUN_UNREADABLE);
+	pages->runs[pages->run_count - 1].pages++;
+	pages->run_end = vaddr + PAGE_SIZE;
 }
 
 void ff_pages_break_run(struct ff_pages *pages)
 {
-	pages->run_open = false;
+	pages->run_end = FF_NO_RUN;
 }
 
 struct page *ff_pages_get(const struct ff_pages *pages, u64 index)

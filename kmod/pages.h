@@ -12,24 +12,26 @@ struct ff_pages {
 	u64 chunk_count;
 	u64 chunk_limit; /* room in chunks */
 	u64 count;
+	struct page **next; /* where the next page's pointer goes; at the start of a page: into the next chunk */
 
 	struct ff_image_run *runs;
 	u32 run_count;
 	u32 run_limit;
-	bool run_open; /* the last run may be continued */
+	unsigned long run_end; /* the address that continues the last run, or FF_NO_RUN */
+	u32 run_flags;
 
 	struct list_head spare; /* pages for copies, linked by page->lru */
 	u32 spare_count;
 };
 
 #define FF_PAGES_PER_CHUNK (PAGE_SIZE / sizeof(struct page *))
+#define FF_NO_RUN 1ul /* no page has that address */
 
 void ff_pages_init(struct ff_pages *pages);
 /* Both reserve so that as many pushes cannot fail; they sleep. */
 int ff_pages_reserve(struct ff_pages *pages, u64 page_room, u32 run_room);
 int ff_pages_reserve_spare(struct ff_pages *pages, u32 room);
-/* Takes over the caller's reference to @page. */
-void ff_pages_push(struct ff_pages *pages, unsigned long vaddr, struct page *page, u32 flags);
+void ff_pages_new_run(struct ff_pages *pages, unsigned long vaddr, u32 flags);
 void ff_pages_push_unreadable(struct ff_pages *pages, unsigned long vaddr);
 /* A page from the spare ones, or NULL. */
 struct page *ff_pages_take_spare(struct ff_pages *pages);
@@ -37,5 +39,18 @@ struct page *ff_pages_take_spare(struct ff_pages *pages);
 void ff_pages_break_run(struct ff_pages *pages);
 struct page *ff_pages_get(const struct ff_pages *pages, u64 index);
 void ff_pages_free(struct ff_pages *pages);
+
+/* Takes over the caller's reference to @page. Inline: in the stop, it runs once per page. */
+static __always_inline void ff_pages_push(struct ff_pages *pages, unsigned long vaddr, struct page *page, u32 flags)
+{
+	if (unlikely(vaddr != pages->run_end || flags != pages->run_flags))
+		ff_pages_new_run(pages, vaddr, flags);
+	if (unlikely(!offset_in_page(pages->next)))
+		pages->next = pages->chunks[pages->count / FF_PAGES_PER_CHUNK];
+	*pages->next++ = page;
+	pages->count++;
+	pages->runs[pages->run_count - 1].pages++;
+	pages->run_end = vaddr + PAGE_SIZE;
+}
 
 #endif
