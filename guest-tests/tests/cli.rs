@@ -117,6 +117,13 @@ fn standard_output_is_the_archive_alone() {
     ));
     assert_eq!(names, format!("manifest.json\ncore.{pid}\n"));
     assert!(std::fs::read_to_string("/tmp/report").unwrap().contains("window"));
+    let script = format!("{{ freezeframe take --pid {pid} -o - || echo $? >&2; }} 2>&1 >/dev/full");
+    let said = sh(&script);
+    assert!(
+        said.starts_with("freezeframe: cannot write to standard output: No space left")
+            && said.ends_with("\n5\n"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -161,6 +168,12 @@ fn bad_input_is_one_clear_line() {
             "{arguments}: {text}"
         );
     }
+    // A terminal is no place for an archive.
+    let script = format!("script -qec 'freezeframe take --no-daemon --pid {pid} -o -' /dev/null");
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(5), "{text}");
+    assert!(text.contains("standard output is a terminal"), "{text}");
     let script = format!("setpriv --reuid 65534 --clear-groups freezeframe take --no-daemon --pid {pid}");
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -222,12 +235,22 @@ fn without_btf_snapshots_work_and_the_lack_is_told() {
 fn a_full_disk_costs_nothing_but_the_image() {
     let (target, pid) = oracle();
     sh("mkdir -p /tmp/small && mount -t tmpfs -o size=64k tmpfs /tmp/small");
-    let output = freezeframe(&["take", "--no-daemon", "--pid", &pid, "-o", "/tmp/small/image.tar"]);
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(5), "{text}");
-    assert!(text.contains("No space left on device"), "{text}");
-    assert_eq!(sh("ls -A /tmp/small && umount /tmp/small"), "");
-    target.assert_runs();
+    let full = || {
+        let output = freezeframe(&["take", "--pid", &pid, "-o", "/tmp/small/image.tar"]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(5), "{text}");
+        assert!(
+            text.contains("cannot write /tmp/small/image.tar: No space left on device"),
+            "{text}"
+        );
+        assert_eq!(sh("ls -A /tmp/small"), "");
+        target.assert_runs();
+    };
+    full();
+    let daemon = Daemon::start();
+    full();
+    daemon.stop();
+    sh("umount /tmp/small");
 }
 
 #[test]
@@ -362,8 +385,28 @@ fn the_daemon_counts_what_it_takes() {
         "{after}"
     );
     let said = daemon.stop();
-    assert!(!said.contains("sees nothing"), "every hook is there: {said}");
+    assert!(!said.contains("not traced"), "every hook is there: {said}");
     assert!(!std::path::Path::new("/run/freezeframe.sock").exists(), "{said}");
+}
+
+#[test]
+fn a_module_that_is_loaded_later_is_traced() {
+    sh("rmmod freezeframe");
+    let daemon = Daemon::start();
+    sh("insmod \"$FF_MODULE\"");
+    let (_target, pid) = oracle();
+    report(&freezeframe(&["take", "--json", "--pid", &pid]));
+    sleep(Duration::from_millis(500));
+    let scrape = sh(&format!("curl -sf {METRICS}"));
+    assert!(
+        value(&scrape, "freezeframe_bpf_events_total{kind=\"phase_end\"}") > 0.0,
+        "{scrape}"
+    );
+    let said = daemon.stop();
+    assert!(
+        said.contains("freezeframe_phase") && said.contains("is the module loaded?"),
+        "{said}"
+    );
 }
 
 #[test]

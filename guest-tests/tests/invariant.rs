@@ -52,6 +52,14 @@ fn controller(target: &Target) -> Child {
         .expect("the controller starts")
 }
 
+/// Kills a controller: its snapshot ends, and the target runs on.
+fn kill(child: &mut Child, device: &Device, target: &Target) {
+    child.kill().expect("it is killed");
+    child.wait().expect("it is reaped");
+    wait_for("the end of the snapshot", || device.open_snapshots() == 0);
+    target.assert_runs();
+}
+
 fn wait_for(what: &str, done: impl Fn() -> bool) {
     let begin = Instant::now();
     while !done() {
@@ -66,18 +74,13 @@ fn a_controller_killed_in_any_phase_leaves_nothing_frozen() {
     let device = Device::open();
     for phase in PHASES {
         for _ in 0..rounds(2) {
-            let mut child = {
-                let _phase = Knob::set("test_hold_phase", phase as i32);
-                let _ms = Knob::set("test_hold_ms", 20_000);
-                let mut child = controller(&target);
-                wait_for("the snapshot", || device.open_snapshots() == 1);
-                sleep(Duration::from_millis(100));
-                child.kill().expect("it is killed");
-                child
-            };
-            child.wait().expect("it is reaped");
-            wait_for("the end of the snapshot", || device.open_snapshots() == 0);
-            target.assert_runs();
+            let hold = Knob::set("test_hold_phase", phase as i32);
+            let ms = Knob::set("test_hold_ms", 20_000);
+            let mut child = controller(&target);
+            wait_for("the snapshot", || device.open_snapshots() == 1);
+            sleep(Duration::from_millis(100));
+            kill(&mut child, &device, &target);
+            drop((hold, ms));
             take_works(&target);
         }
     }
@@ -104,10 +107,7 @@ fn a_controller_killed_while_it_drains_leaves_nothing() {
         wait_for("the snapshot", || device.open_snapshots() == 1);
         sleep(Duration::from_millis(300));
         target.assert_runs();
-        child.kill().expect("it is killed");
-        child.wait().expect("it is reaped");
-        wait_for("the end of the snapshot", || device.open_snapshots() == 0);
-        target.assert_runs();
+        kill(&mut child, &device, &target);
         take_works(&target);
     }
 }
@@ -119,10 +119,7 @@ fn a_controller_killed_at_any_time_leaves_nothing_frozen() {
     for round in 0..rounds(15) {
         let mut child = controller(&target);
         sleep(Duration::from_millis(u64::try_from(round).unwrap() * 7 % 100));
-        child.kill().expect("it is killed");
-        child.wait().expect("it is reaped");
-        wait_for("the end of the snapshot", || device.open_snapshots() == 0);
-        target.assert_runs();
+        kill(&mut child, &device, &target);
         if let Err(error) = std::fs::remove_file("/tmp/killed.tar") {
             assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
         }

@@ -1,6 +1,7 @@
 //! The exit codes of `freezeframe`, one place for all of them.
 
 use crate::device::DeviceError;
+use crate::drain::DrainError;
 use crate::failure::{Failure, FailureKind};
 use crate::output::OutputError;
 
@@ -57,7 +58,7 @@ impl Exit {
                 .find(|code| *code as u8 == *exit)
                 .unwrap_or(Self::Failure);
         }
-        if error.is::<OutputError>() {
+        if error.is::<OutputError>() || matches!(error.downcast_ref(), Some(DrainError::Write(_))) {
             return Self::Output;
         }
         match error.downcast_ref::<DeviceError>() {
@@ -80,12 +81,15 @@ impl Exit {
 mod tests {
     use super::Exit;
     use crate::device::DeviceError;
+    use crate::drain::DrainError;
     use crate::output::OutputError;
 
     #[test]
     fn errors_have_their_codes_through_context() {
         let error = anyhow::Error::from(OutputError::Exists("x".into())).context("while draining");
         assert_eq!(Exit::of(&error), Exit::Output);
+        let full = DrainError::Write(std::io::ErrorKind::StorageFull.into());
+        assert_eq!(Exit::of(&full.into()), Exit::Output);
         assert_eq!(
             Exit::of(&DeviceError::NoModule("/dev/x".into()).into()),
             Exit::Module

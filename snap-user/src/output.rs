@@ -12,6 +12,12 @@ pub enum OutputError {
     /// There is something at that path.
     #[error("cannot write {}: it exists already; remove it or choose another name", .0.display())]
     Exists(PathBuf),
+    /// Somebody would see it.
+    #[error("standard output is a terminal, and an archive is no text; redirect it, or name a file with -o")]
+    Terminal,
+    /// Whoever reads our standard output went away, or cannot take more.
+    #[error("cannot write to standard output: {0}; the processes are unharmed")]
+    Stream(io::Error),
     /// Its folder does not take a file.
     #[error("cannot write {}: {source}; check the folder and its permissions", path.display())]
     Create {

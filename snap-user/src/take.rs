@@ -1,6 +1,7 @@
 //! `freezeframe take`: one snapshot, from the device to the archive.
 
 use std::fs::File;
+use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::device::{Device, DeviceError, Snapshot, Target};
 use crate::drain::{DrainError, drain};
+use crate::exit::{DaemonError, Exit};
 use crate::output::{OutputError, PartialFile};
 use crate::report::Report;
 use crate::serve;
@@ -62,7 +64,8 @@ pub async fn take(request: &Request) -> anyhow::Result<Report> {
     };
     let sink = match (&file, &request.output) {
         (Some(file), _) => Some(file.handle()?),
-        (None, Output::Stdout) => Some(File::from(std::io::stdout().as_fd().try_clone_to_owned()?)),
+        (None, Output::Stdout) if io::stdout().is_terminal() => return Err(OutputError::Terminal.into()),
+        (None, Output::Stdout) => Some(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
         (None, _) => None,
     };
     let report = tokio::select! {
@@ -84,17 +87,20 @@ async fn by_whoever_can(request: &Request, sink: Option<File>) -> anyhow::Result
     perform(&request.job, sink).await
 }
 
-/// An error of writing names the file that the user asked for.
+/// An error of writing, ours or the daemon's, names what the user asked for.
 fn name_the_file(error: anyhow::Error, file: Option<&PartialFile>) -> anyhow::Error {
-    match (error.downcast::<DrainError>(), file) {
-        (Ok(DrainError::Write(source)), Some(file)) => file.failed(source).into(),
-        (Ok(DrainError::Write(source)), None) => OutputError::Write {
-            path: "standard output".into(),
-            source,
-        }
-        .into(),
-        (Ok(other), _) => other.into(),
-        (Err(other), _) => other,
+    let source = match error.downcast::<DrainError>() {
+        Ok(DrainError::Write(source)) => source,
+        Ok(other) => return other.into(),
+        Err(other) => match other.downcast::<DaemonError>() {
+            Ok(daemon) if daemon.exit == Exit::Output as u8 => io::Error::other(daemon.message),
+            Ok(daemon) => return daemon.into(),
+            Err(other) => return other,
+        },
+    };
+    match file {
+        Some(file) => file.failed(source).into(),
+        None => OutputError::Stream(source).into(),
     }
 }
 

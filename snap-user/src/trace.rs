@@ -105,6 +105,7 @@ impl Tracer {
     ///
     /// When the map of the targets is full.
     pub fn watch(&mut self, tgids: &[u32]) -> Result<(), TraceError> {
+        attach::retry(&mut self.ebpf, &mut self.attached);
         if self.watched.is_empty() {
             self.cow_links = attach::attach_cow(&mut self.ebpf, &mut self.attached);
         }

@@ -37,8 +37,9 @@ pub fn timed<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Holds off other xtask processes that set up or build in the same target directory.
 pub fn lock() -> Result<File> {
-    fs::create_dir_all(paths::cache())?;
-    let path = paths::cache().join("lock");
+    let cache = paths::cache();
+    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    let path = cache.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     if file.try_lock().is_err() {
         eprintln!("  waiting for another xtask …");

@@ -1,5 +1,6 @@
 //! What the BPF programs count, as metrics; and who is watched while.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -58,8 +59,12 @@ impl Tracing {
             events,
         };
         if let Some(tracer) = tracing.lock() {
+            let mut reasons = BTreeMap::<_, Vec<_>>::new();
             for (program, why) in tracer.missing() {
-                eprintln!("freezeframe: {program} sees nothing on this kernel: {why}");
+                reasons.entry(why).or_default().push(program);
+            }
+            for (why, programs) in reasons {
+                eprintln!("freezeframe: not traced: {}: {why}", programs.join(", "));
             }
             tracing.note(&tracer);
         }

@@ -107,7 +107,23 @@ fn attach(name: &str, program: &mut Program) -> AttachState {
     };
     match done {
         Ok(()) => AttachState::Attached,
+        Err(error) if matches!(program, Program::RawTracePoint(_)) => AttachState::Unavailable(format!(
+            "{}; tried again at each snapshot (is the module loaded?)",
+            reason(&error)
+        )),
         Err(error) => AttachState::Unavailable(reason(&error)),
+    }
+}
+
+/// Attaches the tracepoints that were not there before: those of a module that was loaded after us.
+pub(super) fn retry(ebpf: &mut Ebpf, attached: &mut [Attached]) {
+    for entry in attached
+        .iter_mut()
+        .filter(|entry| matches!(entry.state, AttachState::Unavailable(_)))
+    {
+        if let Some(program @ Program::RawTracePoint(_)) = ebpf.program_mut(&entry.program) {
+            entry.state = attach(&entry.program, program);
+        }
     }
 }
 
