@@ -35,7 +35,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     job.out = paths::guest().join(format!("demo-{}", args.kernel.name()));
     let code = guest::report(&job, &job.run()?);
     if code == 0 {
-        println!("the image: {}", job.out.join("redis.tar").display());
+        println!(
+            "the image: {}",
+            paths::from_here(&job.out.join("redis.tar")).display()
+        );
     }
     Ok(ExitCode::from(code))
 }

@@ -11,6 +11,14 @@ pub fn root() -> PathBuf {
         .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
+/// A path as one would type it in the current directory.
+pub fn from_here(path: &Path) -> &Path {
+    std::env::current_dir()
+        .ok()
+        .and_then(|here| path.strip_prefix(here).ok())
+        .unwrap_or(path)
+}
+
 /// Cargo's target directory, below which everything is cached.
 pub fn target() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
