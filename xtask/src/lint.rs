@@ -115,8 +115,17 @@ fn dashboard() -> Result<()> {
 /// The repository's files, tracked or new, whose name `wanted` takes.
 fn files(wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
     let root = paths::root();
+    // A checkout of another user's is as good as ours: git only reads it.
+    let ours = format!("safe.directory={}", root.display());
     let listing = ["ls-files", "--cached", "--others", "--exclude-standard"];
-    let text = run::output(Command::new("git").arg("-C").arg(&root).args(listing))?;
+    let text = run::output(
+        Command::new("git")
+            .arg("-C")
+            .arg(&root)
+            .arg("-c")
+            .arg(ours)
+            .args(listing),
+    )?;
     Ok(text
         .lines()
         .filter(|name| wanted(name))
