@@ -15,7 +15,8 @@ use crate::{build, module, paths, step};
 
 /// Runs `JOBDIR/run.sh` as root in a guest and brings its /out back to target/guest/out.
 ///
-/// The exit code is the script's; 124 when the kernel complained during the job, 125 when the guest died.
+/// The exit code is the script's; 123 when the module could not be loaded, 124 when the kernel complained during the job,
+/// 125 when the guest died.
 #[derive(clap::Args)]
 pub struct Args {
     /// The guest's kernel
