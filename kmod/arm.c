@@ -15,13 +15,14 @@
 #include "compat.h"
 #include "shared.h"
 #include "test.h"
+#include "use.h"
 
 struct ff_walk {
 	struct ff_snapshot *snap;
 	struct ff_space *space;
 	struct vm_area_struct *vma;
 	struct ff_walk_totals *totals; /* set: count and bring in; NULL: arm */
-	bool pins;		       /* some page of the address space may be pinned */
+	struct ff_large large;
 };
 
 static int ff_out_of_memory(struct ff_walk *walk)
@@ -70,8 +71,8 @@ static int ff_bring_in(struct ff_walk *walk, unsigned long addr)
 	return ff_fail(walk->snap, -EIO, FF_REASON_SWAP_IN, -1, addr);
 }
 
-/* Copies a page that a device may write to at any time (DMA-pinned): it cannot be made copy-on-write. */
-static bool ff_copy_pinned(struct ff_walk *walk, unsigned long addr, struct page *page)
+/* Copies a page that is in use: it cannot be made copy-on-write. */
+static bool ff_copy_in_use(struct ff_walk *walk, unsigned long addr, struct page *page)
 {
 	struct page *copy = ff_pages_take_spare(&walk->snap->pages);
 
@@ -87,16 +88,42 @@ static bool ff_copy_pinned(struct ff_walk *walk, unsigned long addr, struct page
 enum ff_step {
 	FF_STEP_NEXT,	    /* go on */
 	FF_STEP_BRING_IN,   /* not present: bring it in, and look again */
-	FF_STEP_NEED_SPARE, /* pinned, and no page is left to copy it to */
+	FF_STEP_NEED_SPARE, /* in use, and no page is left to copy it to */
 	FF_STEP_SPLIT,	    /* became a page table meanwhile: look again */
 };
+
+/*
+ * What ptep_set_wrprotect() does, but it returns what the entry was: the CPU may set bits in it until it is done, and
+ * none of them may be lost where the entry is put back.
+ */
+static pte_t ff_pte_wrprotect(pte_t *ptep, pte_t pte)
+{
+	pte_t fresh;
+
+	do {
+		fresh = pte_wrprotect(pte);
+	} while (!try_cmpxchg((long *)ptep, (long *)&pte, *(long *)&fresh));
+	return pte;
+}
+
+static pmd_t ff_pmd_wrprotect(pmd_t *pmdp, pmd_t pmd)
+{
+	pmd_t fresh;
+
+	do {
+		fresh = pmd_wrprotect(pmd);
+	} while (!try_cmpxchg((long *)pmdp, (long *)&pmd, *(long *)&fresh));
+	return pmd;
+}
 
 /* Under the page table's lock. Inline: in the stop, it runs once per page. */
 static __always_inline enum ff_step ff_arm_pte(struct ff_walk *walk, unsigned long addr, pte_t *ptep)
 {
 	struct ff_pages *pages = &walk->snap->pages;
 	pte_t pte = ptep_get(ptep);
+	struct folio *folio;
 	struct page *page;
+	int explained = 1;
 
 	if (pte_none(pte))
 		return FF_STEP_NEXT;
@@ -107,23 +134,33 @@ static __always_inline enum ff_step ff_arm_pte(struct ff_walk *walk, unsigned lo
 	page = ff_private_page(pte);
 	if (!page)
 		return FF_STEP_NEXT;
+	folio = page_folio(page);
+	if (unlikely(folio_test_large(folio))) {
+		ff_large_meet(&walk->large, folio);
+		explained = walk->large.mapped + walk->large.held;
+	}
 	if (ff_test_skips_arm())
 		goto hold;
-	/* Pages of fork() and KSM are not exclusive: a write copies them as soon as we hold a reference. */
-	if (PageAnonExclusive(page)) {
-		if (unlikely(walk->pins && ff_page_is_pinned(walk->vma, page)))
-			return ff_copy_pinned(walk, addr, page) ? FF_STEP_NEXT : FF_STEP_NEED_SPARE;
-		ClearPageAnonExclusive(page);
-	}
 	if (pte_write(pte)) {
 		/* With both bits set the CPU has nothing left to write to the entry: no locked instruction needed. */
 		if (pte_young(pte) && pte_dirty(pte))
 			set_pte(ptep, pte_wrprotect(pte));
 		else
-			ptep_set_wrprotect(walk->space->mm, addr, ptep);
+			pte = ff_pte_wrprotect(ptep, pte);
+	}
+	/* Pages of fork() and KSM are not exclusive: a write copies them as soon as we hold a reference. */
+	if (PageAnonExclusive(page)) {
+		ClearPageAnonExclusive(page);
+		if (unlikely(ff_folio_in_use(folio, explained))) {
+			SetPageAnonExclusive(page);
+			set_pte(ptep, pte);
+			return ff_copy_in_use(walk, addr, page) ? FF_STEP_NEXT : FF_STEP_NEED_SPARE;
+		}
 	}
 hold:
-	get_page(page);
+	folio_get(folio);
+	if (unlikely(folio_test_large(folio)))
+		walk->large.held++;
 	ff_pages_push(pages, addr, page, 0);
 	return FF_STEP_NEXT;
 }
@@ -197,7 +234,7 @@ static enum ff_step ff_copy_huge(struct ff_walk *walk, unsigned long addr, unsig
 	if (walk->snap->pages.spare_count < (end - addr) >> PAGE_SHIFT)
 		return FF_STEP_NEED_SPARE;
 	for (; addr < end; addr += PAGE_SIZE)
-		ff_copy_pinned(walk, addr, page++);
+		ff_copy_in_use(walk, addr, page++);
 	return FF_STEP_NEXT;
 }
 
@@ -220,13 +257,16 @@ static enum ff_step ff_arm_huge_locked(struct ff_walk *walk, unsigned long addr,
 		return FF_STEP_NEXT;
 	page = head + ((addr & ~PMD_MASK) >> PAGE_SHIFT);
 	if (!ff_test_skips_arm()) {
-		if (PageAnonExclusive(head)) {
-			if (unlikely(walk->pins && ff_page_is_pinned(walk->vma, head)))
-				return ff_copy_huge(walk, addr, end, page);
-			ClearPageAnonExclusive(head);
-		}
 		if (pmd_write(pmd))
-			pmdp_set_wrprotect(walk->space->mm, addr & PMD_MASK, pmdp);
+			pmd = ff_pmd_wrprotect(pmdp, pmd);
+		if (PageAnonExclusive(head)) {
+			ClearPageAnonExclusive(head);
+			if (unlikely(ff_folio_in_use(page_folio(head), 1))) {
+				SetPageAnonExclusive(head);
+				set_pmd(pmdp, pmd);
+				return ff_copy_huge(walk, addr, end, page);
+			}
+		}
 	}
 	/* The references of its parts are its own. */
 	folio_ref_add(page_folio(head), (end - addr) >> PAGE_SHIFT);
@@ -367,13 +407,8 @@ int ff_space_arm(struct ff_snapshot *snap, struct ff_space *space)
 	u32 index = 0;
 	int err = 0;
 
-	/*
-	 * As in fork(): GUP-fast that takes a pin meanwhile sees it and takes the slow road. One that has taken its
-	 * pin before has set MMF_HAS_PINNED before that, so one look is enough, once the count is seen to be odd.
-	 */
+	/* As in fork(): GUP-fast that takes a pin meanwhile sees it and takes the slow road. */
 	raw_write_seqcount_begin(&space->mm->write_protect_seq);
-	smp_mb();
-	walk.pins = test_bit(MMF_HAS_PINNED, &space->mm->flags);
 	for_each_vma(vmi, walk.vma) {
 		struct ff_vma *noted = &space->vmas[index++];
 

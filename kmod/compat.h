@@ -25,15 +25,20 @@ static inline long ff_get_user_page(struct mm_struct *mm, unsigned long addr, st
 }
 
 /*
- * May the page be pinned for DMA? Asked as fork() asks it, with mm->write_protect_seq odd: a GUP-fast that pins
- * meanwhile sees that and gives its pin back. 6.7 renamed it for folios.
+ * How many page table entries map parts of a large anonymous folio. Before 6.9 nobody counted that (total_mapcount()
+ * in mm/huge_memory.c, which is not exported, did this), and a folio mapped both ways counted each part once too often.
  */
-static inline bool ff_page_is_pinned(struct vm_area_struct *vma, struct page *page)
+static inline int ff_folio_mapped(struct folio *folio)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
-	return folio_needs_cow_for_dma(vma, page_folio(page));
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+	return folio_mapcount(folio);
 #else
-	return page_needs_cow_for_dma(vma, page);
+	long index, parts = folio_nr_pages(folio);
+	int mapped = folio_entire_mapcount(folio);
+
+	for (index = 0; index < parts; index++)
+		mapped += atomic_read(&folio_page(folio, index)->_mapcount) + 1;
+	return PageDoubleMap(&folio->page) ? mapped - parts : mapped;
 #endif
 }
 

@@ -142,7 +142,7 @@ struct ff_stamp {
 
 struct ff_counts {
 	__u64 pages_armed;	/* 4 KiB pages of which the image holds the original by reference */
-	__u64 pages_copied;	/* 4 KiB pages copied inside the stop (pinned, shared) */
+	__u64 pages_copied;	/* 4 KiB pages copied inside the stop (in use by a device, shared) */
 	__u64 pages_swapped_in; /* pages that had to be brought in inside the stop */
 	__u64 pages_prefaulted; /* pages that `prepare` brought in */
 	__u64 pages_unreadable; /* hardware-poisoned: in the image as FF_RUN_UNREADABLE */

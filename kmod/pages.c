@@ -86,6 +86,14 @@ struct page *ff_pages_take_spare(struct ff_pages *pages)
 	return page;
 }
 
+void ff_pages_drop_spare(struct ff_pages *pages)
+{
+	struct page *page;
+
+	while ((page = ff_pages_take_spare(pages)))
+		__free_page(page);
+}
+
 void ff_pages_new_run(struct ff_pages *pages, unsigned long vaddr, u32 flags)
 {
 	struct ff_image_run *run = &pages->runs[pages->run_count++];
@@ -117,7 +125,6 @@ struct page *ff_pages_get(const struct ff_pages *pages, u64 index)
 
 void ff_pages_free(struct ff_pages *pages)
 {
-	struct page *page;
 	u64 index;
 
 	for (index = 0; index < pages->count; index++) {
@@ -127,8 +134,7 @@ void ff_pages_free(struct ff_pages *pages)
 	}
 	for (index = 0; index < pages->chunk_count; index++)
 		free_page((unsigned long)pages->chunks[index]);
-	while ((page = ff_pages_take_spare(pages)))
-		__free_page(page);
+	ff_pages_drop_spare(pages);
 	kvfree(pages->chunks);
 	kvfree(pages->runs);
 	ff_pages_init(pages);

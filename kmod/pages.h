@@ -35,6 +35,7 @@ void ff_pages_new_run(struct ff_pages *pages, unsigned long vaddr, u32 flags);
 void ff_pages_push_unreadable(struct ff_pages *pages, unsigned long vaddr);
 /* A page from the spare ones, or NULL. */
 struct page *ff_pages_take_spare(struct ff_pages *pages);
+void ff_pages_drop_spare(struct ff_pages *pages);
 /* The next push begins a new run, whatever its address. */
 void ff_pages_break_run(struct ff_pages *pages);
 struct page *ff_pages_get(const struct ff_pages *pages, u64 index);

@@ -20,6 +20,9 @@
 /* How often a take starts over when a target calls execve() under it. */
 #define FF_EXEC_TRIES 5
 
+/* Pages that lie in the LRU's batches look like pages in use, and are copied: 31 per CPU (6.12; 15 on 6.1). */
+#define FF_SPARE_PER_CPU 32
+
 static DEFINE_MUTEX(ff_take_lock); /* one stop at a time; guards ff_last_id */
 static u64 ff_last_id;
 static atomic_t ff_open = ATOMIC_INIT(0);
@@ -108,7 +111,8 @@ static int ff_prepare(struct ff_snapshot *snap)
 	anon += anon / 20 + PTRS_PER_PTE;
 	err = ff_pages_reserve(&snap->pages, anon + shared, min_t(u64, anon + shared, 4096 + anon / 8));
 	if (!err)
-		err = ff_pages_reserve_spare(&snap->pages, min_t(u64, shared, U32_MAX));
+		err = ff_pages_reserve_spare(&snap->pages,
+					     min_t(u64, shared + FF_SPARE_PER_CPU * num_online_cpus(), U32_MAX));
 	if (!err)
 		err = ff_freezer_prepare(snap);
 	if (err)
@@ -191,6 +195,7 @@ static int ff_finalize(struct ff_snapshot *snap)
 	if (err)
 		return err;
 	ff_freezer_close(snap);
+	ff_pages_drop_spare(&snap->pages);
 	err = ff_image_build(snap);
 	if (err)
 		return err;

@@ -31,6 +31,10 @@ static bool test_no_prefault;
 module_param(test_no_prefault, bool, 0600);
 MODULE_PARM_DESC(test_no_prefault, "leave swapped pages for the stop");
 
+static bool test_no_in_use;
+module_param(test_no_in_use, bool, 0600);
+MODULE_PARM_DESC(test_no_in_use, "arm pages that are in use, too");
+
 static uint test_abi_version;
 module_param(test_abi_version, uint, 0600);
 MODULE_PARM_DESC(test_abi_version, "the ABI version to pretend (0: the true one)");
@@ -57,6 +61,11 @@ bool ff_test_skips_freeze(void)
 bool ff_test_skips_prefault(void)
 {
 	return READ_ONCE(test_no_prefault);
+}
+
+bool ff_test_sees_no_use(void)
+{
+	return READ_ONCE(test_no_in_use);
 }
 
 u32 ff_test_abi_version(void)

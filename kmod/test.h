@@ -7,6 +7,7 @@
  *   test_no_arm                    hold the pages, but leave them writable
  *   test_no_freeze                 let the threads run
  *   test_no_prefault               leave swapped pages for the stop
+ *   test_no_in_use                 arm pages that are in use, too
  *   test_abi_version               speak of another protocol than we do (0: no)
  */
 #ifndef FF_TEST_H
@@ -23,6 +24,7 @@ int ff_test_phase(struct ff_snapshot *snap, enum ff_phase phase);
 bool ff_test_skips_arm(void);
 bool ff_test_skips_freeze(void);
 bool ff_test_skips_prefault(void);
+bool ff_test_sees_no_use(void);
 u32 ff_test_abi_version(void);
 #define FF_TEST_FEATURES FF_FEATURE_TEST
 #else
@@ -39,6 +41,10 @@ static inline bool ff_test_skips_freeze(void)
 	return false;
 }
 static inline bool ff_test_skips_prefault(void)
+{
+	return false;
+}
+static inline bool ff_test_sees_no_use(void)
 {
 	return false;
 }

@@ -1,10 +1,31 @@
 //! What the tests in the guest share: the device, an image reader of their own (independent of the controller's, so
 //! that the two check each other), the module's fault injection, and the processes that are snapshotted.
 
+use std::process::Command;
+
 pub mod device;
 pub mod image;
 pub mod knob;
 pub mod target;
+
+/// Runs a script to its end, and returns what it said.
+///
+/// # Panics
+///
+/// When any command of it fails.
+pub fn sh(script: &str) -> String {
+    let output = Command::new("sh")
+        .args(["-ec", script])
+        .output()
+        .expect("sh runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{script}: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text
+}
 
 /// How many times a test repeats itself: more under `cargo xtask soak`.
 #[must_use]

@@ -1,14 +1,30 @@
 //! The processes that are snapshotted: programs of this crate that say on their first line where their memory is.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
+
+/// Names and numbers, in turn.
+///
+/// # Panics
+///
+/// When it is anything else.
+#[must_use]
+pub fn numbers(line: &str) -> HashMap<String, u64> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    words
+        .chunks_exact(2)
+        .map(|pair| (pair[0].to_owned(), pair[1].parse().expect("a number")))
+        .collect()
+}
 
 /// A running target; killed when it goes out of scope.
 pub struct Target {
     child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
     /// What its first line said: names and numbers.
     pub says: HashMap<String, u64>,
 }
@@ -23,19 +39,41 @@ impl Target {
     pub fn spawn(program: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(program)
             .args(arguments)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the target starts");
+        let input = child.stdin.take().expect("piped");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut target = Self {
+            child,
+            input,
+            output,
+            says: HashMap::new(),
+        };
+        target.says = numbers(&target.hear());
+        target
+    }
+
+    /// The next line that it says.
+    ///
+    /// # Panics
+    ///
+    /// When it is silent for good.
+    pub fn hear(&mut self) -> String {
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped"))
-            .read_line(&mut line)
-            .expect("the target speaks");
-        let words: Vec<_> = line.split_whitespace().collect();
-        let says = words
-            .chunks_exact(2)
-            .map(|pair| (pair[0].to_owned(), pair[1].parse().expect("a number")))
-            .collect();
-        Self { child, says }
+        self.output.read_line(&mut line).expect("the target speaks");
+        line
+    }
+
+    /// Tells it to go on, and returns what it answers.
+    ///
+    /// # Panics
+    ///
+    /// When it does not listen or answer.
+    pub fn ask(&mut self) -> String {
+        self.input.write_all(b"\n").expect("the target listens");
+        self.hear()
     }
 
     /// Its process id.

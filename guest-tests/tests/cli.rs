@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use guest_tests::device::Device;
 use guest_tests::knob::Knob;
+use guest_tests::sh;
 use guest_tests::target::Target;
 use serde_json::Value;
 
@@ -15,20 +16,6 @@ fn freezeframe(arguments: &[&str]) -> Output {
         .args(arguments)
         .output()
         .expect("freezeframe runs")
-}
-
-fn sh(script: &str) -> String {
-    let output = Command::new("sh")
-        .args(["-ec", script])
-        .output()
-        .expect("sh runs");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{script}: {text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    text
 }
 
 fn oracle() -> (Target, String) {

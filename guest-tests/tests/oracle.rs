@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use guest_tests::device::{Device, Snapshot};
 use guest_tests::image::Image;
 use guest_tests::knob::Knob;
-use guest_tests::rounds;
 use guest_tests::target::Target;
+use guest_tests::{rounds, sh};
 use snap_common::abi;
 
 const PAGES: usize = 1024;
@@ -269,23 +269,13 @@ struct Swap;
 
 impl Swap {
     fn on_zram() -> Self {
-        run(
-            "modprobe zram && echo 256M > /sys/block/zram0/disksize && mkswap -q /dev/zram0 && swapon /dev/zram0",
-        );
+        sh("modprobe zram; echo 256M > /sys/block/zram0/disksize; mkswap -q /dev/zram0; swapon /dev/zram0");
         Self
     }
 }
 
 impl Drop for Swap {
     fn drop(&mut self) {
-        run("swapoff /dev/zram0 && echo 1 > /sys/block/zram0/reset");
+        sh("swapoff /dev/zram0; echo 1 > /sys/block/zram0/reset");
     }
-}
-
-fn run(script: &str) {
-    let status = std::process::Command::new("sh")
-        .args(["-c", script])
-        .status()
-        .unwrap();
-    assert!(status.success(), "{script}: {status}");
 }

@@ -1,16 +1,14 @@
 //! Every kind of memory, one by one: each is in the image as it was at the instant, however it is written afterwards.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileExt as _;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
 use guest_tests::device::{Device, Snapshot};
 use guest_tests::image::Image;
 use guest_tests::knob::Knob;
+use guest_tests::target::Target;
 use snap_common::abi;
 
 /// Kinds that `menagerie` writes at every change.
@@ -32,47 +30,31 @@ const KEPT: [&str; 2] = ["readonly", "inaccessible"];
 /// Kinds that are all zeros.
 const ZERO: [&str; 2] = ["zero", "dropped"];
 
-struct Menagerie {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    says: HashMap<String, u64>,
-}
+struct Menagerie(Target);
 
 impl Menagerie {
     fn spawn() -> Self {
-        let mut child = Command::new("menagerie")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let input = child.stdin.take().expect("piped");
-        let mut output = BufReader::new(child.stdout.take().expect("piped"));
-        let mut line = String::new();
-        output.read_line(&mut line).expect("it speaks");
-        let words: Vec<_> = line.split_whitespace().collect();
-        let says = words
-            .chunks_exact(2)
-            .map(|pair| (pair[0].to_owned(), pair[1].parse().expect("a number")))
-            .collect();
-        Self {
-            child,
-            input,
-            output,
-            says,
-        }
+        Self(Target::spawn("menagerie", &[]))
     }
 
     fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).expect("pids are small")
+        self.0.pid()
+    }
+
+    /// Where a kind is.
+    fn start(&self, name: &str) -> u64 {
+        self.0.at(name)
+    }
+
+    /// How many pages it has.
+    fn pages(&self, name: &str) -> usize {
+        usize::try_from(self.0.at(&format!("{name}_pages"))).expect("few")
     }
 
     /// Lets it write over everything.
     fn change(&mut self) {
-        self.input.write_all(b"\n").expect("it listens");
-        let mut line = String::new();
-        self.output.read_line(&mut line).expect("it answers");
-        assert!(line.starts_with("changed"), "{line}");
+        let answer = self.0.ask();
+        assert!(answer.starts_with("changed"), "{answer}");
     }
 
     fn take(&self) -> Snapshot {
@@ -85,9 +67,8 @@ impl Menagerie {
     fn wrong(&self, snapshot: &Snapshot, changes: u64) -> Vec<&'static str> {
         let image = Image::open(&snapshot.file);
         let is_wrong = |name: &&&str, changes| {
-            let start = self.says[**name];
-            let count = usize::try_from(self.says[&format!("{name}_pages")]).expect("few");
-            let pages = image.pages(self.pid(), start, count);
+            let start = self.start(name);
+            let pages = image.pages(self.pid(), start, self.pages(name));
             pages.iter().zip((start..).step_by(4096)).any(|(page, address)| {
                 let words = (address..address + 4096).step_by(8);
                 let mut expected = words.map(|word| match **name {
@@ -100,8 +81,7 @@ impl Menagerie {
             })
         };
         let is_touched = |name: &&&str| {
-            let count = usize::try_from(self.says[&format!("{name}_pages")]).expect("few");
-            let pages = image.pages(self.pid(), self.says[**name], count);
+            let pages = image.pages(self.pid(), self.start(name), self.pages(name));
             pages.iter().flatten().flatten().any(|word| *word != 0)
         };
         let written = WRITTEN.iter().filter(|name| is_wrong(name, changes));
@@ -116,22 +96,13 @@ impl Menagerie {
     /// The physical pages behind a kind, as far as they are present.
     fn frames(&self, name: &str) -> Vec<u64> {
         let pagemap = File::open(format!("/proc/{}/pagemap", self.pid())).expect("root may look");
-        let first = self.says[name] / 4096;
+        let first = self.start(name) / 4096;
         let entry = |page| {
             let mut entry = [0; 8];
             pagemap.read_exact_at(&mut entry, page * 8).expect("it is mapped");
             u64::from_ne_bytes(entry) & ((1 << 55) - 1)
         };
-        (first..first + self.says[&format!("{name}_pages")])
-            .map(entry)
-            .collect()
-    }
-}
-
-impl Drop for Menagerie {
-    fn drop(&mut self) {
-        self.child.kill().expect("it can be killed");
-        self.child.wait().expect("and reaped");
+        (first..first + self.pages(name) as u64).map(entry).collect()
     }
 }
 
@@ -241,22 +212,22 @@ fn writes_through_the_kernel_break_the_copy_too() {
         "inaccessible",
     ] {
         memory
-            .write_all_at(&[0xff; 2 * 4096], target.says[name])
+            .write_all_at(&[0xff; 2 * 4096], target.start(name))
             .unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     assert_eq!(target.wrong(&snapshot, 0), [""; 0]);
     // And the next snapshot has what was written.
     let next = target.take();
     let image = Image::open(&next.file);
-    assert_eq!(image.word(target.pid(), target.says["readonly"]), u64::MAX);
-    assert_eq!(image.word(target.pid(), target.says["private"] + 4096), u64::MAX);
+    assert_eq!(image.word(target.pid(), target.start("readonly")), u64::MAX);
+    assert_eq!(image.word(target.pid(), target.start("private") + 4096), u64::MAX);
 }
 
 #[test]
 fn memory_that_goes_away_stays_in_the_image() {
     let target = Menagerie::spawn();
     let pid = target.pid();
-    let says = target.says.clone();
+    let says = target.0.says.clone();
     let snapshot = target.take();
     drop(target);
     let image = Image::open(&snapshot.file);
@@ -280,7 +251,7 @@ fn the_flags_say_what_kind_it_is() {
     let image = Image::open(&snapshot.file);
     let vmas = image.vmas(&image.process(target.pid()));
     let flags = |name: &str| {
-        let start = target.says[name];
+        let start = target.start(name);
         let found = vmas.iter().find(|vma| vma.start <= start && start < vma.end);
         found.expect("it is mapped").flags
     };

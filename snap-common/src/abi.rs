@@ -169,7 +169,7 @@ pub struct Stamp {
 pub struct Counts {
     /// 4 KiB pages of which the image holds the original by reference.
     pub pages_armed: u64,
-    /// 4 KiB pages copied inside the stop (pinned, shared).
+    /// 4 KiB pages copied inside the stop (in use by a device, shared).
     pub pages_copied: u64,
     /// Pages that had to be brought in inside the stop.
     pub pages_swapped_in: u64,

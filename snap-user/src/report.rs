@@ -17,7 +17,7 @@ pub struct Report {
     pub window_ns: u64,
     /// 4 KiB pages that the snapshot holds by reference.
     pub pages_armed: u64,
-    /// 4 KiB pages that had to be copied while the targets stood still (pinned or shared memory).
+    /// 4 KiB pages that had to be copied while the targets stood still (in use by a device, or shared memory).
     pub pages_copied: u64,
     /// Size of the image.
     pub image_bytes: u64,
