@@ -17,10 +17,12 @@
 /* 6.6 renamed ptep_get() users; 6.1 has it as well. 6.5 dropped the vmas argument. */
 static inline long ff_get_user_page(struct mm_struct *mm, unsigned long addr, struct page **page)
 {
+	unsigned int flags = FOLL_FORCE | FOLL_HWPOISON; /* the latter tells -EHWPOISON from -EFAULT */
+
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
-	return get_user_pages_remote(mm, addr, 1, FOLL_FORCE, page, NULL);
+	return get_user_pages_remote(mm, addr, 1, flags, page, NULL);
 #else
-	return get_user_pages_remote(mm, addr, 1, FOLL_FORCE, page, NULL, NULL);
+	return get_user_pages_remote(mm, addr, 1, flags, page, NULL, NULL);
 #endif
 }
 

@@ -27,6 +27,7 @@ struct ff_space {
 	u32 vma_capacity;
 	u32 first_vma;	/* in the image's table */
 	pid_t tgid;	/* of the first process that has it, for tracing */
+	s32 target;	/* that process' index, for failures */
 	u64 anon_pages; /* counted in prepare */
 	u64 shared_pages;
 	u64 armed_pages;

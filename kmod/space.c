@@ -14,29 +14,36 @@
 #include "arm.h"
 #include "compat.h"
 #include "shared.h"
+#include "test.h"
 
 /* Tries at mmap_lock before we queue up for it, and thereby hold up page faults. */
 #define FF_LOCK_TRIES 2000
 
-int ff_space_check(struct ff_snapshot *snap, struct ff_space *space, s32 target)
+/* Memory that no snapshot can be right about. Asked before the stop, and again in it: a target may have got some. */
+static int ff_space_refuse(struct ff_snapshot *snap, struct ff_space *space)
 {
 	struct vm_area_struct *vma;
 	VMA_ITERATOR(vmi, space->mm, 0);
-	int err = 0;
 
 	/*
 	 * Secondary page tables (KVM, RDMA ODP, HMM) are told of a write-protection by
 	 * __mmu_notifier_invalidate_range_start(), which is not exported: their writes would miss the snapshot.
 	 */
 	if (mm_has_notifiers(space->mm))
-		return ff_fail(snap, -EOPNOTSUPP, FF_REASON_FOREIGN_NOTIFIER, target, 0);
-	mmap_read_lock(space->mm);
+		return ff_fail(snap, -EOPNOTSUPP, FF_REASON_FOREIGN_NOTIFIER, space->target, 0);
 	for_each_vma(vmi, vma) {
-		if (is_vm_hugetlb_page(vma)) {
-			err = ff_fail(snap, -EOPNOTSUPP, FF_REASON_HUGETLB, target, vma->vm_start);
-			break;
-		}
+		if (is_vm_hugetlb_page(vma))
+			return ff_fail(snap, -EOPNOTSUPP, FF_REASON_HUGETLB, space->target, vma->vm_start);
 	}
+	return 0;
+}
+
+int ff_space_check(struct ff_snapshot *snap, struct ff_space *space)
+{
+	int err;
+
+	mmap_read_lock(space->mm);
+	err = ff_space_refuse(snap, space);
 	mmap_read_unlock(space->mm);
 	return err;
 }
@@ -140,6 +147,12 @@ void ff_spaces_unlock(struct ff_snapshot *snap)
 	}
 }
 
+/* Is its file one of the kernel's own, on a filesystem that nobody can mount: secret memory, a ring of AIO? */
+static bool ff_vma_is_internal(struct vm_area_struct *vma)
+{
+	return vma->vm_file && (file_inode(vma->vm_file)->i_sb->s_flags & SB_NOUSER);
+}
+
 static u32 ff_vma_flags(struct vm_area_struct *vma)
 {
 	u32 flags = 0;
@@ -160,6 +173,8 @@ static u32 ff_vma_flags(struct vm_area_struct *vma)
 		flags |= FF_VMA_SHMEM;
 	if (vma->vm_file && (vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP)))
 		flags |= FF_VMA_DEVICE;
+	if ((flags & FF_VMA_SHARED) && !(flags & (FF_VMA_SHMEM | FF_VMA_DEVICE)) && ff_vma_is_internal(vma))
+		flags |= FF_VMA_PARTIAL;
 	if (!vma->vm_file && vma->vm_ops && vma->vm_ops->name)
 		flags |= FF_VMA_SPECIAL;
 	return flags;
@@ -193,7 +208,11 @@ int ff_space_note(struct ff_snapshot *snap, struct ff_space *space)
 	struct mm_struct *mm = space->mm;
 	struct vm_area_struct *vma;
 	VMA_ITERATOR(vmi, mm, 0);
+	int err;
 
+	err = ff_test_skips_recheck() ? 0 : ff_space_refuse(snap, space);
+	if (err)
+		return err;
 	if (mm->map_count > space->vma_capacity && ff_space_reserve_vmas(space, mm->map_count))
 		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
 	for_each_vma(vmi, vma) {

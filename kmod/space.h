@@ -6,7 +6,7 @@
 #include "snapshot.h"
 
 /* Refuses what cannot be snapshotted soundly. Needs no lock; takes mmap_lock for reading. */
-int ff_space_check(struct ff_snapshot *snap, struct ff_space *space, s32 target);
+int ff_space_check(struct ff_snapshot *snap, struct ff_space *space);
 /* Brings swapped pages in and makes room for all that the stop will note. */
 int ff_space_prepare(struct ff_snapshot *snap, struct ff_space *space);
 /* Locks every address space against change and page faults. */

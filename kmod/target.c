@@ -49,7 +49,7 @@ static struct mm_struct *ff_process_mm(struct task_struct *leader)
 }
 
 /* Takes over the reference to @mm. */
-static struct ff_space *ff_snapshot_space(struct ff_snapshot *snap, struct mm_struct *mm, pid_t tgid)
+static struct ff_space *ff_snapshot_space(struct ff_snapshot *snap, struct mm_struct *mm, s32 target, pid_t tgid)
 {
 	u32 index;
 
@@ -61,6 +61,7 @@ static struct ff_space *ff_snapshot_space(struct ff_snapshot *snap, struct mm_st
 	}
 	snap->spaces[snap->space_count].mm = mm;
 	snap->spaces[snap->space_count].tgid = tgid;
+	snap->spaces[snap->space_count].target = target;
 	return &snap->spaces[snap->space_count++];
 }
 
@@ -103,11 +104,11 @@ static int ff_target_add(struct ff_snapshot *snap, s32 index, struct ff_target t
 	mm = ff_process_mm(leader);
 	if (!mm)
 		return ff_fail(snap, -ESRCH, FF_REASON_EXITING, index, 0);
-	process->space = ff_snapshot_space(snap, mm, leader->tgid);
+	process->space = ff_snapshot_space(snap, mm, index, leader->tgid);
 	if (mm == current->mm)
 		return ff_fail(snap, -EDEADLK, FF_REASON_SELF, index, 0);
 	ff_process_describe(process);
-	return ff_space_check(snap, process->space, index);
+	return ff_space_check(snap, process->space);
 }
 
 int ff_targets_resolve(struct ff_snapshot *snap)

@@ -35,6 +35,10 @@ static bool test_no_in_use;
 module_param(test_no_in_use, bool, 0600);
 MODULE_PARM_DESC(test_no_in_use, "arm pages that are in use, too");
 
+static bool test_no_recheck;
+module_param(test_no_recheck, bool, 0600);
+MODULE_PARM_DESC(test_no_recheck, "do not look in the stop for memory that has become unsuitable");
+
 static uint test_abi_version;
 module_param(test_abi_version, uint, 0600);
 MODULE_PARM_DESC(test_abi_version, "the ABI version to pretend (0: the true one)");
@@ -66,6 +70,11 @@ bool ff_test_skips_prefault(void)
 bool ff_test_sees_no_use(void)
 {
 	return READ_ONCE(test_no_in_use);
+}
+
+bool ff_test_skips_recheck(void)
+{
+	return READ_ONCE(test_no_recheck);
 }
 
 u32 ff_test_abi_version(void)

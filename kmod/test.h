@@ -8,6 +8,7 @@
  *   test_no_freeze                 let the threads run
  *   test_no_prefault               leave swapped pages for the stop
  *   test_no_in_use                 arm pages that are in use, too
+ *   test_no_recheck                do not look in the stop for memory that has become unsuitable
  *   test_abi_version               speak of another protocol than we do (0: no)
  */
 #ifndef FF_TEST_H
@@ -25,6 +26,7 @@ bool ff_test_skips_arm(void);
 bool ff_test_skips_freeze(void);
 bool ff_test_skips_prefault(void);
 bool ff_test_sees_no_use(void);
+bool ff_test_skips_recheck(void);
 u32 ff_test_abi_version(void);
 #define FF_TEST_FEATURES FF_FEATURE_TEST
 #else
@@ -45,6 +47,10 @@ static inline bool ff_test_skips_prefault(void)
 	return false;
 }
 static inline bool ff_test_sees_no_use(void)
+{
+	return false;
+}
+static inline bool ff_test_skips_recheck(void)
 {
 	return false;
 }

@@ -63,6 +63,29 @@ impl<'a> Image<'a> {
             .collect()
     }
 
+    /// The file behind a mapping, or its name.
+    ///
+    /// # Panics
+    ///
+    /// When it is not in the image.
+    #[must_use]
+    pub fn path(&self, vma: &abi::ImageVma) -> String {
+        let mut bytes = vec![0; usize::try_from(vma.path.length).expect("short")];
+        let at = self.header.blobs.offset + u64::from(vma.path.offset);
+        self.file
+            .read_exact_at(&mut bytes, at)
+            .expect("the path is readable");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What of a mapping is in the image.
+    #[must_use]
+    pub fn runs(&self, vma: &abi::ImageVma) -> Vec<abi::ImageRun> {
+        (0..vma.run_count)
+            .map(|index| self.row(self.header.runs, vma.first_run + index))
+            .collect()
+    }
+
     /// The pages of `[start, start + pages)`: `None` where the image has nothing (zeros, or a file's content).
     ///
     /// # Panics
@@ -79,8 +102,7 @@ impl<'a> Image<'a> {
             if vma.start >= end || vma.end <= start {
                 continue;
             }
-            for index in 0..vma.run_count {
-                let run: abi::ImageRun = self.row(self.header.runs, vma.first_run + index);
+            for run in self.runs(&vma) {
                 for number in 0..u64::from(run.pages) {
                     let address = run.vaddr + number * PAGE;
                     if address < start || address >= end {

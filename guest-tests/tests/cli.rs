@@ -10,6 +10,7 @@ use guest_tests::knob::Knob;
 use guest_tests::sh;
 use guest_tests::target::Target;
 use serde_json::Value;
+use snap_common::phase::Phase;
 
 fn freezeframe(arguments: &[&str]) -> Output {
     Command::new("freezeframe")
@@ -68,6 +69,7 @@ fn the_archive_opens_with_tar_and_gdb() {
         ]
     );
     assert_eq!(sh(&format!("ls -A {folder}")), "image.tar\n");
+    assert_eq!(sh(&format!("stat -c %a {folder}/image.tar")), "600\n");
     assert_eq!(
         sh(&format!("tar tf {folder}/image.tar")),
         format!("manifest.json\ncore.{pid}\n")
@@ -166,6 +168,48 @@ fn bad_input_is_one_clear_line() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(6), "{text}");
     assert!(text.contains("run as root"), "{text}");
+    target.assert_runs();
+}
+
+#[test]
+fn signals_that_users_send_end_it_and_leave_nothing() {
+    let (target, pid) = oracle();
+    let device = Device::open();
+    sh("mkdir -p /tmp/stopped");
+    let _phase = Knob::set("test_hold_phase", Phase::Finalize as i32);
+    let _ms = Knob::set("test_hold_ms", 2000);
+    for (signal, word) in [
+        ("INT", "interrupted"),
+        ("TERM", "terminated"),
+        ("HUP", "terminal"),
+    ] {
+        let child = Command::new("freezeframe")
+            .args([
+                "take",
+                "--no-daemon",
+                "--pid",
+                &pid,
+                "-o",
+                "/tmp/stopped/image.tar",
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while device.open_snapshots() == 0 {
+            sleep(Duration::from_millis(10));
+        }
+        sh(&format!("kill -{signal} {}", child.id()));
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{signal}: {text}");
+        assert!(
+            text.contains(word) && text.lines().count() == 1,
+            "{signal}: {text}"
+        );
+        assert_eq!(sh("ls -A /tmp/stopped"), "", "{signal}");
+        assert_eq!(device.open_snapshots(), 0, "{signal}");
+    }
     target.assert_runs();
 }
 

@@ -2,8 +2,11 @@
 
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::time::{Duration, Instant};
 
 use guest_tests::device::Device;
+use guest_tests::image::Image;
+use guest_tests::knob::Knob;
 use guest_tests::rounds;
 use guest_tests::target::Target;
 use snap_common::abi;
@@ -142,9 +145,13 @@ fn a_pidfd_is_a_target_and_other_descriptors_are_not() {
     }
 }
 
+fn with_huge_pages() {
+    std::fs::write("/proc/sys/vm/nr_hugepages", "4").unwrap();
+}
+
 #[test]
 fn hugetlb_is_refused_before_anything_freezes() {
-    std::fs::write("/proc/sys/vm/nr_hugepages", "4").unwrap();
+    with_huge_pages();
     let target = Target::spawn("hugetlb", &[]);
     let failed = Device::open()
         .take(&[target.pid()], 0)
@@ -154,4 +161,39 @@ fn hugetlb_is_refused_before_anything_freezes() {
         (failed.reason, failed.error.raw_os_error()),
         (abi::REASON_HUGETLB, Some(libc::EOPNOTSUPP))
     );
+}
+
+/// Snapshots a process that maps and unmaps huge pages all the time, until `count` were taken, and returns how many of
+/// them have a mapping of huge pages.
+fn with_hugetlb(count: usize) -> usize {
+    with_huge_pages();
+    let device = Device::open();
+    let target = Target::spawn("restless", &["hugetlb"]);
+    let (mut taken, mut with_hugetlb) = (0, 0);
+    let begin = Instant::now();
+    while taken < count {
+        assert!(begin.elapsed() < Duration::from_secs(300), "{taken} were taken");
+        match device.take(&[target.pid()], 0) {
+            Ok(snapshot) => {
+                let image = Image::open(&snapshot.file);
+                let vmas = image.vmas(&image.process(target.pid()));
+                taken += 1;
+                with_hugetlb += usize::from(vmas.iter().any(|vma| image.path(vma).contains("anon_hugepage")));
+            }
+            Err(failed) => assert_eq!((failed.reason, failed.target), (abi::REASON_HUGETLB, 0)),
+        }
+    }
+    target.assert_runs();
+    with_hugetlb
+}
+
+#[test]
+fn hugetlb_that_comes_after_the_first_look_is_refused_too() {
+    assert_eq!(with_hugetlb(rounds(200)), 0);
+}
+
+#[test]
+fn without_the_second_look_it_gets_in() {
+    let _knob = Knob::set("test_no_recheck", 1);
+    assert!(with_hugetlb(200) > 0);
 }

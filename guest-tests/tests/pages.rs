@@ -12,13 +12,14 @@ use guest_tests::target::Target;
 use snap_common::abi;
 
 /// Kinds that `menagerie` writes at every change.
-const WRITTEN: [&str; 11] = [
+const WRITTEN: [&str; 12] = [
     "private",
     "ksm",
     "ksm_again",
     "cow_file",
     "cow_memfd",
     "memfd",
+    "system_v",
     "undumped",
     "moved",
     "torn",
@@ -238,6 +239,37 @@ fn memory_that_goes_away_stays_in_the_image() {
 }
 
 #[test]
+fn a_page_with_a_hardware_error_is_told_and_what_is_around_it_is_there() {
+    let target = Menagerie::spawn();
+    let can_handle = std::path::Path::new("/proc/sys/vm/memory_failure_early_kill").exists();
+    let poisoned = target.0.says.get("poisoned").copied();
+    assert_eq!(poisoned.is_some(), can_handle);
+    let Some(start) = poisoned else { return };
+    let snapshot = target.take();
+    assert_eq!(snapshot.take.counts.pages_unreadable, 1);
+    let image = Image::open(&snapshot.file);
+    let vmas = image.vmas(&image.process(target.pid()));
+    let vma = vmas.iter().find(|vma| vma.start <= start && start < vma.end);
+    let runs = image.runs(vma.expect("it is mapped"));
+    let end = start + target.pages("poisoned") as u64 * 4096;
+    let found: Vec<_> = runs
+        .iter()
+        .filter(|run| (start..end).contains(&run.vaddr))
+        .map(|run| (run.vaddr, run.pages, run.flags & abi::RUN_UNREADABLE))
+        .collect();
+    let rest = u32::try_from(target.pages("poisoned")).expect("few") - 2;
+    assert_eq!(
+        found,
+        [
+            (start, 1, 0),
+            (start + 4096, 1, abi::RUN_UNREADABLE),
+            (start + 8192, rest, 0)
+        ]
+    );
+    assert_eq!(image.word(target.pid(), start + 8192), start + 8192);
+}
+
+#[test]
 fn huge_pages_are_armed_as_such() {
     let target = Menagerie::spawn();
     let counts = target.take().take.counts;
@@ -261,5 +293,7 @@ fn the_flags_say_what_kind_it_is() {
     assert_eq!(flags("inaccessible"), 0);
     assert_eq!(flags("undumped"), access | abi::VMA_DONTDUMP);
     assert_eq!(flags("memfd"), access | abi::VMA_SHARED | abi::VMA_SHMEM);
+    assert_eq!(flags("system_v"), access | abi::VMA_SHARED | abi::VMA_SHMEM);
+    assert_eq!(flags("ring"), access | abi::VMA_SHARED | abi::VMA_PARTIAL);
     assert_eq!(flags("cow_file"), access);
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -69,6 +70,7 @@ impl PartialFile {
         let file = File::options()
             .write(true)
             .create_new(true)
+            .mode(0o600) // it holds whatever the processes know
             .open(&partial)
             .map_err(failed)?;
         Ok(Self {
@@ -133,6 +135,7 @@ impl Drop for PartialFile {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::{OutputError, PartialFile};
 
@@ -145,6 +148,11 @@ mod tests {
         assert!(!path.exists());
         partial.finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        assert_eq!(
+            path.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "for its owner alone"
+        );
         assert_eq!(folder.path().read_dir().unwrap().count(), 1);
     }
 

@@ -142,8 +142,10 @@ async fn snapshot(job: Job) -> anyhow::Result<Snapshot> {
 async fn interrupted() -> anyhow::Result<&'static str> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    let mut hang_up = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
     Ok(tokio::select! {
         _ = interrupt.recv() => "interrupted",
         _ = terminate.recv() => "terminated",
+        _ = hang_up.recv() => "the terminal is gone",
     })
 }

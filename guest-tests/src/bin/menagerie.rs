@@ -26,6 +26,7 @@ fn main() {
         file("cow_file", libc::MAP_PRIVATE, Backing::Disk),
         file("cow_memfd", libc::MAP_PRIVATE, Backing::Memory),
         file("memfd", libc::MAP_SHARED, Backing::Memory),
+        system_v(),
         plain("readonly"),
         plain("inaccessible"),
         plain("undumped"),
@@ -54,6 +55,8 @@ fn main() {
             .expect("it is among them"),
         libc::MADV_DONTDUMP,
     );
+    kinds.extend(poisoned());
+    kinds.push(ring());
     kinds.push(zero_huge_page());
     kinds.push(dropped());
     let line: Vec<_> = kinds
@@ -244,6 +247,49 @@ fn dropped() -> Kind {
     advise(&kind, libc::MADV_DONTNEED);
     kind.protection = libc::PROT_READ;
     kind
+}
+
+/// Shared memory of System V.
+fn system_v() -> Kind {
+    // SAFETY: no memory is involved.
+    let id = unsafe { libc::shmget(libc::IPC_PRIVATE, PAGES * PAGE, 0o600) };
+    assert!(id >= 0, "shmget: {}", std::io::Error::last_os_error());
+    // SAFETY: attached at an address of the kernel's choice.
+    let address = unsafe { libc::shmat(id, std::ptr::null(), 0) };
+    assert_ne!(address as isize, -1, "shmat: {}", std::io::Error::last_os_error());
+    // SAFETY: it goes away with the last that has it attached.
+    let removed = unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
+    assert_eq!(removed, 0, "shmctl: {}", std::io::Error::last_os_error());
+    Kind {
+        name: "system_v",
+        start: address as usize,
+        pages: PAGES,
+        protection: libc::PROT_READ | libc::PROT_WRITE,
+    }
+}
+
+/// Memory whose second page has a hardware error; none where the kernel cannot handle such (`CONFIG_MEMORY_FAILURE`).
+fn poisoned() -> Option<Kind> {
+    let mut kind = plain("poisoned");
+    kind.fill(0);
+    kind.protection = libc::PROT_READ;
+    // SAFETY: nobody looks at that page any more.
+    let done = unsafe { libc::madvise((kind.start + PAGE) as *mut _, PAGE, libc::MADV_HWPOISON) };
+    (done == 0).then_some(kind)
+}
+
+/// The ring of an AIO context: a shared mapping of a file of the kernel's own. The context's id is its address.
+fn ring() -> Kind {
+    let mut context: usize = 0;
+    // SAFETY: `context` has room for the id, and outlives the call.
+    let made = unsafe { libc::syscall(libc::SYS_io_setup, 1, &raw mut context) };
+    assert_eq!(made, 0, "io_setup: {}", std::io::Error::last_os_error());
+    Kind {
+        name: "ring",
+        start: context,
+        pages: 1,
+        protection: libc::PROT_READ,
+    }
 }
 
 /// Pins memory for as long as the descriptor lives: the buffers of an io_uring.

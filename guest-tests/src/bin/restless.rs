@@ -1,9 +1,9 @@
-//! A process that never holds still. Usage: `restless exec|fork|clone|exit`: calls execve() on itself, forks children,
-//! starts threads, all as fast as it can; or exits after a few milliseconds.
+//! A process that never holds still. Usage: `restless exec|fork|clone|hugetlb|exit`: calls execve() on itself, forks
+//! children, starts threads, maps and unmaps huge pages, all as fast as it can; or exits after a few milliseconds.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn main() {
     let arguments: Vec<_> = std::env::args().collect();
@@ -34,7 +34,31 @@ fn main() {
                 thread.join().expect("the thread ends");
             }
         },
+        "hugetlb" => loop {
+            let begin = Instant::now();
+            come_and_go();
+            // As long without as with.
+            let until = begin.elapsed() * 2;
+            while begin.elapsed() < until {
+                std::hint::spin_loop();
+            }
+        },
         "exit" => std::thread::sleep(Duration::from_millis(30)),
         other => panic!("{other}"),
     }
+}
+
+/// Maps a huge page, writes it, and unmaps it.
+fn come_and_go() {
+    let (protection, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB,
+    );
+    // SAFETY: a fresh mapping at an address of the kernel's choice.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), 2 << 20, protection, flags, -1, 0) };
+    assert_ne!(page, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+    // SAFETY: mapped above.
+    unsafe { page.cast::<u64>().write_volatile(1) };
+    // SAFETY: ours, and nobody looks at it any more.
+    assert_eq!(unsafe { libc::munmap(page, 2 << 20) }, 0);
 }

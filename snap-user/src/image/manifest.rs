@@ -106,10 +106,10 @@ fn not_captured(image: &Image, process: &abi::ImageProcess) -> Vec<String> {
             missing.push(format!("{range}: the kernel's own pages"));
         }
         if vma.flags & abi::VMA_PARTIAL != 0 {
-            missing.push(format!("{range}: only a part"));
+            missing.push(format!("{range}: a shared mapping of a file of the kernel's own"));
         }
-        let shared = abi::VMA_SHARED | abi::VMA_SHMEM;
-        if vma.flags & shared == abi::VMA_SHARED && vma.flags & abi::VMA_DEVICE == 0 {
+        let elsewhere = abi::VMA_SHMEM | abi::VMA_DEVICE | abi::VMA_PARTIAL;
+        if vma.flags & (abi::VMA_SHARED | elsewhere) == abi::VMA_SHARED {
             missing.push(format!(
                 "{range}: a shared mapping of a file belongs to its filesystem"
             ));
