@@ -116,7 +116,8 @@ impl Layout {
                     bytes,
                 });
             } else {
-                self.leave_out(bytes, flags);
+                // In no segment: debuggers are to say that they cannot read it, not to show zeros.
+                self.open(run.vaddr + bytes, flags);
             }
             at = run.vaddr + bytes;
         }

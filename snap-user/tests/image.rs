@@ -1,0 +1,369 @@
+//! Images made by hand: what is damaged is refused, and what is sound becomes an archive of cores that hold what they should.
+
+use std::io::Read as _;
+
+use freezeframe::image::{Image, ImageError, write_archive};
+use object::Endianness;
+use object::elf::{FileHeader64, NT_FILE, NT_PRSTATUS, PT_LOAD, PT_NOTE};
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
+use snap_common::abi;
+
+const PAGE: u64 = 4096;
+const START: u64 = 0x7000_0000;
+const READ_WRITE: u32 = abi::VMA_READ | abi::VMA_WRITE;
+
+/// A record of nothing but zeros.
+fn zeroed<T: Copy>() -> T {
+    // SAFETY: only used for the records of `abi`, which are made of integers alone.
+    unsafe { std::mem::zeroed() }
+}
+
+fn bytes_of<T: Copy>(record: &T) -> &[u8] {
+    // SAFETY: as many bytes as the record has, and the records of `abi` have no padding.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast(), size_of::<T>()) }
+}
+
+/// An image in the making: one process with one thread.
+struct Draft {
+    header: abi::ImageHeader,
+    process: abi::ImageProcess,
+    vmas: Vec<abi::ImageVma>,
+    runs: Vec<abi::ImageRun>,
+    blobs: Vec<u8>,
+    pages: u64,
+}
+
+impl Draft {
+    fn new() -> Self {
+        let mut header: abi::ImageHeader = zeroed();
+        header.magic = abi::IMAGE_MAGIC;
+        header.version = abi::IMAGE_VERSION;
+        header.page_size = 4096;
+        header.snapshot_id = 7;
+        let mut process: abi::ImageProcess = zeroed();
+        process.pid = 42;
+        process.thread_count = 1;
+        process.comm[..4].copy_from_slice(b"test");
+        Self {
+            header,
+            process,
+            vmas: Vec::new(),
+            runs: Vec::new(),
+            blobs: Vec::new(),
+            pages: 0,
+        }
+    }
+
+    fn blob(&mut self, bytes: &[u8]) -> abi::Blob {
+        let offset = self.blobs.len();
+        self.blobs.extend_from_slice(bytes);
+        self.blobs.resize(self.blobs.len().next_multiple_of(8), 0);
+        abi::Blob {
+            offset: u32::try_from(offset).unwrap(),
+            length: u32::try_from(bytes.len()).unwrap(),
+        }
+    }
+
+    /// A mapping of `pages` pages at page `at` of the address space, with runs of (first page, pages, flags).
+    fn vma(mut self, at: u64, pages: u64, flags: u32, path: &str, runs: &[(u64, u32, u32)]) -> Self {
+        let mut vma: abi::ImageVma = zeroed();
+        vma.start = START + at * PAGE;
+        vma.end = vma.start + pages * PAGE;
+        vma.flags = flags;
+        vma.inode = u64::from(path.starts_with('/'));
+        vma.path = self.blob(path.as_bytes());
+        vma.first_run = u32::try_from(self.runs.len()).unwrap();
+        vma.run_count = u32::try_from(runs.len()).unwrap();
+        for (first, pages, flags) in runs {
+            self.runs.push(abi::ImageRun {
+                vaddr: vma.start + first * PAGE,
+                page: self.pages,
+                pages: *pages,
+                flags: *flags,
+            });
+            if flags & abi::RUN_UNREADABLE == 0 {
+                self.pages += u64::from(*pages);
+            }
+        }
+        self.vmas.push(vma);
+        self.process.vma_count += 1;
+        self
+    }
+
+    fn build(mut self) -> Vec<u8> {
+        let mut thread: abi::ImageThread = zeroed();
+        thread.pid = 42;
+        thread.state = abi::THREAD_PARKED;
+        let registers = u32::try_from(27 * 8).unwrap();
+        let mut set = [NT_PRSTATUS.to_ne_bytes(), registers.to_ne_bytes()].concat();
+        set.extend((0..27_u64).flat_map(u64::to_ne_bytes));
+        thread.regs = self.blob(&set);
+
+        let mut tables = Vec::new();
+        let mut table = |records: Vec<&[u8]>, stride: usize| {
+            let offset = size_of::<abi::ImageHeader>() + tables.len();
+            let count =
+                u32::try_from(records.iter().map(|record| record.len()).sum::<usize>() / stride).unwrap();
+            tables.extend(records.concat());
+            abi::Table {
+                offset: offset as u64,
+                count,
+                stride: u32::try_from(stride).unwrap(),
+            }
+        };
+        let mut header = self.header;
+        header.processes = table(vec![bytes_of(&self.process)], size_of::<abi::ImageProcess>());
+        header.threads = table(vec![bytes_of(&thread)], size_of::<abi::ImageThread>());
+        header.vmas = table(
+            self.vmas.iter().map(bytes_of).collect(),
+            size_of::<abi::ImageVma>(),
+        );
+        header.runs = table(
+            self.runs.iter().map(bytes_of).collect(),
+            size_of::<abi::ImageRun>(),
+        );
+        header.blobs = table(vec![&self.blobs], 1);
+        header.data_offset =
+            (size_of::<abi::ImageHeader>() as u64 + tables.len() as u64).next_multiple_of(PAGE);
+        header.data_pages = self.pages;
+
+        let mut image = bytes_of(&header).to_vec();
+        image.extend(tables);
+        image.resize(usize::try_from(header.data_offset).unwrap(), 0);
+        for page in 0..self.pages {
+            image.extend([u8::try_from(page + 1).unwrap(); 4096]);
+        }
+        image
+    }
+}
+
+fn read(image: &[u8]) -> Result<Image, ImageError> {
+    Image::read(image, image.len() as u64)
+}
+
+/// The members of the archive of an image.
+fn archive(image: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut tar = Vec::new();
+    write_archive(&read(image).unwrap(), image, &mut tar).unwrap();
+    let mut archive = tar::Archive::new(tar.as_slice());
+    let members = archive.entries().unwrap().map(|entry| {
+        let mut entry = entry.unwrap();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        (entry.path().unwrap().display().to_string(), bytes)
+    });
+    members.collect()
+}
+
+/// The segments of the only core of an image: first page, pages in memory, and the first byte of each page in the file.
+fn segments(image: &[u8]) -> Vec<(u64, u64, Vec<u8>)> {
+    let core = &archive(image)[1].1;
+    let elf = FileHeader64::<Endianness>::parse(core.as_slice()).unwrap();
+    let endian = elf.endian().unwrap();
+    let headers = elf.program_headers(endian, core.as_slice()).unwrap();
+    let loads = headers.iter().filter(|header| header.p_type(endian) == PT_LOAD);
+    loads
+        .map(|load| {
+            let data = load.data(endian, core.as_slice()).unwrap();
+            let pages = data.chunks(4096).map(|page| {
+                assert!(
+                    page.iter().all(|byte| *byte == page[0]),
+                    "a page is one byte, repeated"
+                );
+                page[0]
+            });
+            let first = (load.p_vaddr(endian) - START) / PAGE;
+            (first, load.p_memsz(endian) / PAGE, pages.collect())
+        })
+        .collect()
+}
+
+#[test]
+fn memory_is_where_it_belongs() {
+    let image = Draft::new()
+        .vma(0, 3, READ_WRITE, "", &[(0, 3, 0)])
+        .vma(10, 2, READ_WRITE, "", &[])
+        .vma(20, 4, READ_WRITE, "", &[(2, 1, abi::RUN_COPIED)])
+        .build();
+    assert_eq!(
+        segments(&image),
+        [
+            (0, 3, vec![1, 2, 3]),
+            (10, 2, vec![]),
+            (20, 2, vec![]),
+            (22, 1, vec![4]),
+            (23, 1, vec![])
+        ]
+    );
+}
+
+#[test]
+fn small_holes_of_anonymous_memory_are_zeros_and_large_ones_are_not_there() {
+    let runs = [(0, 1, 0), (2, 1, 0), (200, 1, 0)];
+    let image = Draft::new().vma(0, 201, READ_WRITE, "", &runs).build();
+    assert_eq!(
+        segments(&image),
+        [(0, 3, vec![1, 0, 2]), (3, 197, vec![]), (200, 1, vec![3])]
+    );
+}
+
+#[test]
+fn what_a_file_has_is_left_to_the_file() {
+    let image = Draft::new()
+        .vma(0, 4, READ_WRITE, "/a/file", &[(0, 1, 0), (2, 1, 0)])
+        .build();
+    assert_eq!(
+        segments(&image),
+        [(0, 1, vec![1]), (1, 1, vec![]), (2, 1, vec![2]), (3, 1, vec![])]
+    );
+}
+
+#[test]
+fn memory_that_could_not_be_read_is_in_no_segment_and_the_manifest_says_so() {
+    let runs = [(0, 1, 0), (1, 2, abi::RUN_UNREADABLE), (3, 1, 0)];
+    let image = Draft::new().vma(0, 6, READ_WRITE, "", &runs).build();
+    assert_eq!(
+        segments(&image),
+        [(0, 1, vec![1]), (3, 1, vec![2]), (4, 2, vec![])],
+        "zeros would be a lie"
+    );
+    let manifest = String::from_utf8(archive(&image)[0].1.clone()).unwrap();
+    assert!(
+        manifest.contains("0x70001000-0x70003000: the memory is defective"),
+        "{manifest}"
+    );
+}
+
+#[test]
+fn the_manifest_names_what_is_not_captured() {
+    let shared = READ_WRITE | abi::VMA_SHARED;
+    let image = Draft::new()
+        .vma(0, 1, shared, "/srv/data", &[])
+        .vma(
+            1,
+            1,
+            shared | abi::VMA_SHMEM,
+            "/memfd:x (deleted)",
+            &[(0, 1, abi::RUN_COPIED)],
+        )
+        .vma(2, 1, shared | abi::VMA_PARTIAL, "/[aio] (deleted)", &[])
+        .vma(3, 1, abi::VMA_READ | abi::VMA_SPECIAL, "[vvar]", &[])
+        .build();
+    let members = archive(&image);
+    let names: Vec<_> = members.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["manifest.json", "core.42"]);
+    let manifest: serde_json::Value = serde_json::from_slice(&members[0].1).unwrap();
+    assert_eq!(manifest["snapshot_id"], 7);
+    let process = &manifest["processes"][0];
+    assert_eq!(process["comm"], "test");
+    assert_eq!(process["threads"][0]["state"], "parked");
+    let missing: Vec<_> = process["not_captured"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line.as_str().unwrap())
+        .collect();
+    let expected = [
+        "file descriptors",
+        "0x70000000-0x70001000 /srv/data: a shared mapping of a file belongs to its filesystem",
+        "0x70002000-0x70003000 /[aio] (deleted): a shared mapping of a file of the kernel's own",
+        "0x70003000-0x70004000 [vvar]: the kernel's own pages",
+    ];
+    assert_eq!(missing.len(), expected.len(), "{missing:?}");
+    for (line, begin) in missing.iter().zip(expected) {
+        assert!(line.starts_with(begin), "{line}");
+    }
+}
+
+#[test]
+fn a_core_has_the_notes_that_debuggers_look_for() {
+    let image = Draft::new()
+        .vma(0, 1, READ_WRITE, "/a/file", &[(0, 1, 0)])
+        .build();
+    let core = &archive(&image)[1].1;
+    let elf = FileHeader64::<Endianness>::parse(core.as_slice()).unwrap();
+    let endian = elf.endian().unwrap();
+    let headers = elf.program_headers(endian, core.as_slice()).unwrap();
+    let notes = headers
+        .iter()
+        .find(|header| header.p_type(endian) == PT_NOTE)
+        .unwrap();
+    let mut notes = notes.notes(endian, core.as_slice()).unwrap().unwrap();
+    let mut found = Vec::new();
+    while let Some(note) = notes.next().unwrap() {
+        if note.n_type(endian) == NT_PRSTATUS {
+            // pr_pid, and the registers behind it.
+            assert_eq!(note.desc()[32..36], 42_u32.to_ne_bytes());
+            assert_eq!(note.desc()[112 + 8..112 + 16], 1_u64.to_ne_bytes());
+        }
+        if note.n_type(endian) == NT_FILE {
+            assert!(note.desc().ends_with(b"/a/file\0"));
+        }
+        found.push(note.n_type(endian));
+    }
+    assert_eq!(found[0], NT_PRSTATUS, "{found:?}");
+    assert!(found.contains(&NT_FILE), "{found:?}");
+}
+
+#[test]
+fn damage_is_refused() {
+    let good = Draft::new().vma(0, 4, READ_WRITE, "", &[(1, 2, 0)]).build();
+    assert!(read(&good).is_ok());
+    let refused = |what: &str, image: &[u8]| match read(image) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("{what} was taken"),
+    };
+    for length in [0, 8, size_of::<abi::ImageHeader>() - 1, 4096, good.len() - 1] {
+        refused("a piece", &good[..length]);
+    }
+    let mut longer = good.clone();
+    longer.push(0);
+    refused("more than it says", &longer);
+
+    type Damage = fn(&mut Draft);
+    let damages: [(&str, Damage); 7] = [
+        ("another magic number", |draft| draft.header.magic ^= 1),
+        ("another page size", |draft| draft.header.page_size = 65_536),
+        ("threads of nobody", |draft| draft.process.thread_count = 2),
+        ("mappings of nobody", |draft| draft.process.first_vma = u32::MAX),
+        ("a run before its mapping", |draft| {
+            draft.runs[0].vaddr -= 2 * PAGE;
+        }),
+        ("a run that is too long", |draft| draft.runs[0].pages = 4),
+        ("a run of pages that are not there", |draft| {
+            draft.runs[0].page = u64::MAX;
+        }),
+    ];
+    for (what, damage) in damages {
+        let mut draft = Draft::new().vma(0, 4, READ_WRITE, "", &[(1, 2, 0)]);
+        damage(&mut draft);
+        let said = refused(what, &draft.build());
+        assert!(said.starts_with("the image is damaged: "), "{what}: {said}");
+    }
+    let mut later = Draft::new();
+    later.header.version += 1;
+    let said = refused("another version", &later.build());
+    assert!(said.contains("use the release that matches the module"), "{said}");
+}
+
+#[test]
+fn no_bit_that_flips_in_the_tables_makes_it_panic() {
+    let good = Draft::new()
+        .vma(
+            0,
+            4,
+            READ_WRITE,
+            "/a/file",
+            &[(0, 1, 0), (2, 2, abi::RUN_UNREADABLE)],
+        )
+        .vma(9, 1, READ_WRITE, "[heap]", &[(0, 1, 0)])
+        .build();
+    for bit in 0..4096 * 8 {
+        let mut image = good.clone();
+        image[bit / 8] ^= 1 << (bit % 8);
+        // Refused, or an archive of something: both are fine.
+        if let Ok(read) = read(&image) {
+            let _ = write_archive(&read, image.as_slice(), std::io::sink());
+        }
+    }
+}
