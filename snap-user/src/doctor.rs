@@ -147,7 +147,13 @@ fn module(device: &Path) -> Finding {
             error.to_string(),
             "build it with `cargo xtask build` or `make -C kmod` against this kernel's headers, then insmod",
         ),
-        Err(error) => Finding::lacking("module", State::Needed, error.to_string(), "see the message"),
+        // These say what to do themselves.
+        Err(error) => Finding {
+            name: "module",
+            state: State::Needed,
+            detail: error.to_string(),
+            remedy: None,
+        },
     }
 }
 

@@ -28,6 +28,9 @@ pub const BASE: &[&str] = &[
     "zstd",
 ];
 
+/// What the guest's image needs besides where we are not root: files of its users, made in a user namespace.
+pub const NOT_ROOT: &[&str] = &["uidmap"];
+
 /// What `cargo xtask lint` needs besides.
 pub const LINT: &[&str] = &["clang-format", "shellcheck"];
 

@@ -57,6 +57,9 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
             packages.push("npm");
         }
     }
+    if needs.contains(&Need::Guest) && !host::is_root() {
+        packages.extend(host::NOT_ROOT);
+    }
     packages.extend(toolchains.iter().map(String::as_str));
     host::ensure(&packages)?;
     if let Some(toolchain) = bpf {
