@@ -6,14 +6,15 @@ tarball=$1 root=$2 init=$3 image=$4 size=$5
 shift 5
 rm -rf "$root"
 mkdir -p "$root"
-tar -x --numeric-owner -f "$tarball" -C "$root"
+# Nobody but root of the machine may make devices, and the guest's kernel mounts its own.
+tar -x --numeric-owner --exclude='./dev/*' -f "$tarball" -C "$root"
 mkdir -p "$root/lib/modules" "$root/out"
 for modules in "$@"; do
     cp -r "$modules" "$root/lib/modules/"
     depmod -b "$root" "$(basename "$modules")"
 done
 install -m 755 "$init" "$root/sbin/vm-init"
-rm -rf "${root:?}"/dev/* "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
+rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
 rm -f "$image"
 truncate -s "$size" "$image"
 mkfs.ext4 -q -F -O ^has_journal -d "$root" "$image"
