@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 /// Why an archive cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -101,10 +102,7 @@ impl PartialFile {
         let Some(file) = self.file.take() else {
             return Ok(());
         };
-        let done = file.sync_all().and_then(|()| {
-            renameat_with(CWD, &self.partial, CWD, &self.path, RenameFlags::NOREPLACE)
-                .map_err(io::Error::from)
-        });
+        let done = file.sync_all().and_then(|()| rename(&self.partial, &self.path));
         if let Err(source) = done {
             self.file = Some(file); // dropped with us, and the partial file with it
             return Err(self.failed(source));
@@ -132,12 +130,27 @@ impl Drop for PartialFile {
     }
 }
 
+/// Renames a file, and replaces nothing.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // NFS and some in user space know no flags.
+        Err(Errno::INVAL) => rename_by_link(from, to),
+        done => Ok(done?),
+    }
+}
+
+/// The same, for filesystems that have hard links: those never replace anything.
+fn rename_by_link(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::hard_link(from, to)?;
+    std::fs::remove_file(from)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::{OutputError, PartialFile};
+    use super::{OutputError, PartialFile, rename, rename_by_link};
 
     #[test]
     fn a_finished_file_has_its_name_and_nothing_else_is_left() {
@@ -173,6 +186,24 @@ mod tests {
         assert!(matches!(PartialFile::create(&path), Err(OutputError::Exists(_))));
         assert_eq!(std::fs::read(&path).unwrap(), b"theirs");
         assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn both_ways_of_renaming_replace_nothing() {
+        for rename in [rename, rename_by_link] {
+            let folder = tempfile::tempdir().unwrap();
+            let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+            std::fs::write(&from, b"whole").unwrap();
+            std::fs::write(&to, b"theirs").unwrap();
+            assert_eq!(
+                rename(&from, &to).unwrap_err().kind(),
+                std::io::ErrorKind::AlreadyExists
+            );
+            std::fs::remove_file(&to).unwrap();
+            rename(&from, &to).unwrap();
+            assert_eq!(std::fs::read(&to).unwrap(), b"whole");
+            assert!(!from.exists());
+        }
     }
 
     #[test]
