@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 #include <linux/module.h>
+#include <asm/cpufeature.h>
 
 #include "device.h"
 #include "freezer.h"
@@ -8,6 +9,11 @@ static int __init ff_init(void)
 {
 	int err;
 
+	if (boot_cpu_has(X86_FEATURE_XENPV)) {
+		pr_err("freezeframe: this is a Xen PV guest, whose page tables belong to the hypervisor; use PVH or "
+		       "HVM\n");
+		return -EOPNOTSUPP;
+	}
 	err = ff_freezer_module_init();
 	if (err)
 		return err;
