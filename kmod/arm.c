@@ -124,6 +124,7 @@ static __always_inline enum ff_step ff_arm_pte(struct ff_walk *walk, unsigned lo
 	struct folio *folio;
 	struct page *page;
 	int explained = 1;
+	bool large;
 
 	if (pte_none(pte))
 		return FF_STEP_NEXT;
@@ -135,7 +136,8 @@ static __always_inline enum ff_step ff_arm_pte(struct ff_walk *walk, unsigned lo
 	if (!page)
 		return FF_STEP_NEXT;
 	folio = page_folio(page);
-	if (unlikely(folio_test_large(folio))) {
+	large = folio_test_large(folio);
+	if (unlikely(large)) {
 		ff_large_meet(&walk->large, folio);
 		explained = walk->large.mapped + walk->large.held;
 	}
@@ -159,7 +161,7 @@ static __always_inline enum ff_step ff_arm_pte(struct ff_walk *walk, unsigned lo
 	}
 hold:
 	folio_get(folio);
-	if (unlikely(folio_test_large(folio)))
+	if (unlikely(large))
 		walk->large.held++;
 	ff_pages_push(pages, addr, page, 0);
 	return FF_STEP_NEXT;

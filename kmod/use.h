@@ -42,12 +42,17 @@ static noinline void ff_large_meet(struct ff_large *large, struct folio *folio)
  */
 static __always_inline bool ff_folio_in_use(struct folio *folio, int explained)
 {
+	int count;
+
 	if (ff_test_sees_no_use())
 		return false;
 	smp_mb__after_atomic(); /* ClearPageAnonExclusive() */
+	count = folio_ref_count(folio);
+	if (likely(count <= explained))
+		return false;
 	if (folio_test_swapcache(folio))
 		explained += folio_nr_pages(folio);
-	return folio_ref_count(folio) > explained;
+	return count > explained;
 }
 
 #endif
