@@ -1,8 +1,9 @@
-//! What the tests in the guest share: the device, an image reader of their own (independent of the controller's, so
+//! What the tests in the guest share: the controller as a program, the device, an image reader of their own (independent of the controller's, so
 //! that the two check each other), the module's fault injection, and the processes that are snapshotted.
 
 use std::process::Command;
 
+pub mod controller;
 pub mod device;
 pub mod image;
 pub mod knob;
