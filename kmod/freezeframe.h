@@ -278,7 +278,7 @@ struct ff_image_thread {
 #define FF_VMA_DEVICE (1u << 6)	  /* device memory: not in the image */
 #define FF_VMA_SPECIAL (1u << 7)  /* vdso, vvar: the kernel's own */
 #define FF_VMA_DONTDUMP (1u << 8) /* madvise(MADV_DONTDUMP); in the image all the same */
-#define FF_VMA_PARTIAL (1u << 9)  /* of a file of the kernel's own (secretmem, AIO rings): not in the image */
+#define FF_VMA_INTERNAL (1u << 9) /* of a file of the kernel's own (secretmem, AIO rings): not in the image */
 
 struct ff_image_vma {
 	__u64 start;

@@ -174,7 +174,7 @@ static u32 ff_vma_flags(struct vm_area_struct *vma)
 	if (vma->vm_file && (vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP)))
 		flags |= FF_VMA_DEVICE;
 	if ((flags & FF_VMA_SHARED) && !(flags & (FF_VMA_SHMEM | FF_VMA_DEVICE)) && ff_vma_is_internal(vma))
-		flags |= FF_VMA_PARTIAL;
+		flags |= FF_VMA_INTERNAL;
 	if (!vma->vm_file && vma->vm_ops && vma->vm_ops->name)
 		flags |= FF_VMA_SPECIAL;
 	return flags;

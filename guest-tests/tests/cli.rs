@@ -107,7 +107,7 @@ fn bad_input_is_one_clear_line() {
         (
             &format!("--pid {pid} --device /dev/null"),
             3,
-            "is not the freezeframe device",
+            "is not the freezeframe device: Inappropriate ioctl for device (os error 25); name the right one",
         ),
         (
             &format!("--pid {pid} -o /proc/image.tar"),

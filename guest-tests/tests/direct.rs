@@ -32,29 +32,37 @@ impl Disk {
     fn suspend(&self) {
         sh("dmsetup suspend --nolockfs --noflush waiting");
     }
-
-    fn resume(&self) {
-        sh("dmsetup resume waiting");
-    }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        sh("dmsetup resume waiting; dmsetup remove --retry waiting");
+        sh("dmsetup remove --retry waiting");
         sh(&format!("losetup -d {}; rm /tmp/waiting", self.0));
     }
 }
 
-/// Waits until a thread of the target waits for the device.
-fn wait_for_the_read(target: &Target) {
-    for _ in 0..500 {
-        let waiting = format!("grep -c '^State:.D' /proc/{}/task/*/status || true", target.pid());
-        if sh(&waiting).contains(":1") {
-            return;
+/// A read that waits; when this goes out of scope, the device delivers. A target can be reaped only after that.
+struct Waiting;
+
+impl Waiting {
+    /// Waits until a thread of the target waits for the device.
+    fn of(target: &Target) -> Self {
+        let waiting = Self;
+        for _ in 0..500 {
+            let threads = format!("grep -c '^State:.D' /proc/{}/task/*/status || true", target.pid());
+            if sh(&threads).contains(":1") {
+                return waiting;
+            }
+            sleep(Duration::from_millis(20));
         }
-        sleep(Duration::from_millis(20));
+        panic!("the read is not under way");
     }
-    panic!("the read is not under way");
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        sh("dmsetup resume waiting");
+    }
 }
 
 /// The first and the last word of a page.
@@ -66,10 +74,10 @@ fn delivered(kind: &str) -> (Words, Words) {
     let disk = Disk::new();
     disk.suspend();
     let mut target = Target::spawn("direct", &[kind, Disk::PATH]);
-    wait_for_the_read(&target);
+    let waiting = Waiting::of(&target);
     let snapshot = Device::open().take(&[target.pid()], 0).unwrap();
     assert_eq!(target.ask(), "written\n");
-    disk.resume();
+    drop(waiting);
     let found = numbers(&target.hear());
     let image = Image::open(&snapshot.file);
     let page = target.at("page");

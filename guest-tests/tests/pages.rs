@@ -294,6 +294,6 @@ fn the_flags_say_what_kind_it_is() {
     assert_eq!(flags("undumped"), access | abi::VMA_DONTDUMP);
     assert_eq!(flags("memfd"), access | abi::VMA_SHARED | abi::VMA_SHMEM);
     assert_eq!(flags("system_v"), access | abi::VMA_SHARED | abi::VMA_SHMEM);
-    assert_eq!(flags("ring"), access | abi::VMA_SHARED | abi::VMA_PARTIAL);
+    assert_eq!(flags("ring"), access | abi::VMA_SHARED | abi::VMA_INTERNAL);
     assert_eq!(flags("cow_file"), access);
 }

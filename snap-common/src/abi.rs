@@ -45,7 +45,7 @@ pub const VMA_SPECIAL: u32 = 1 << 7;
 /// Madvise(`MADV_DONTDUMP`); in the image all the same.
 pub const VMA_DONTDUMP: u32 = 1 << 8;
 /// It belongs to the instant but is not in the image: say so.
-pub const VMA_PARTIAL: u32 = 1 << 9;
+pub const VMA_INTERNAL: u32 = 1 << 9;
 /// No data pages: the memory was poisoned.
 pub const RUN_UNREADABLE: u32 = 1 << 0;
 /// Copied inside the stop, not held by reference.

@@ -21,7 +21,7 @@ pub enum DeviceError {
     #[error("cannot open {}: permission denied; run as root (CAP_SYS_ADMIN)", .0.display())]
     Permission(PathBuf),
     /// Something else is wrong with the device.
-    #[error("cannot open {}: {source}", path.display())]
+    #[error("cannot open {}: {source}; reload the module, or name another device with --device", path.display())]
     Open {
         /// The device.
         path: PathBuf,
@@ -29,7 +29,7 @@ pub enum DeviceError {
         source: io::Error,
     },
     /// It is not our device.
-    #[error("{} is not the freezeframe device: {source}", path.display())]
+    #[error("{} is not the freezeframe device: {source}; name the right one with --device", path.display())]
     NotOurs {
         /// The device.
         path: PathBuf,

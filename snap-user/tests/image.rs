@@ -246,7 +246,7 @@ fn the_manifest_names_what_is_not_captured() {
             "/memfd:x (deleted)",
             &[(0, 1, abi::RUN_COPIED)],
         )
-        .vma(2, 1, shared | abi::VMA_PARTIAL, "/[aio] (deleted)", &[])
+        .vma(2, 1, shared | abi::VMA_INTERNAL, "/[aio] (deleted)", &[])
         .vma(3, 1, abi::VMA_READ | abi::VMA_SPECIAL, "[vvar]", &[])
         .build();
     let members = archive(&image);

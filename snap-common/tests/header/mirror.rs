@@ -68,7 +68,7 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         VMA_DEVICE,
         VMA_SPECIAL,
         VMA_DONTDUMP,
-        VMA_PARTIAL,
+        VMA_INTERNAL,
         RUN_UNREADABLE,
         RUN_COPIED,
         TARGET_PID,

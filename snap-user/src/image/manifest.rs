@@ -105,10 +105,10 @@ fn not_captured(image: &Image, process: &abi::ImageProcess) -> Vec<String> {
         if vma.flags & abi::VMA_SPECIAL != 0 {
             missing.push(format!("{range}: the kernel's own pages"));
         }
-        if vma.flags & abi::VMA_PARTIAL != 0 {
+        if vma.flags & abi::VMA_INTERNAL != 0 {
             missing.push(format!("{range}: a shared mapping of a file of the kernel's own"));
         }
-        let elsewhere = abi::VMA_SHMEM | abi::VMA_DEVICE | abi::VMA_PARTIAL;
+        let elsewhere = abi::VMA_SHMEM | abi::VMA_DEVICE | abi::VMA_INTERNAL;
         if vma.flags & (abi::VMA_SHARED | elsewhere) == abi::VMA_SHARED {
             missing.push(format!(
                 "{range}: a shared mapping of a file belongs to its filesystem"
