@@ -13,63 +13,11 @@
 #include <asm/tlbflush.h>
 
 #include "compat.h"
+#include "lazy.h"
 #include "shared.h"
 #include "test.h"
 #include "use.h"
-
-struct ff_walk {
-	struct ff_snapshot *snap;
-	struct ff_space *space;
-	struct vm_area_struct *vma;
-	struct ff_walk_totals *totals; /* set: count and bring in; NULL: arm */
-	struct ff_large large;
-};
-
-static int ff_out_of_memory(struct ff_walk *walk)
-{
-	return ff_fail(walk->snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
-}
-
-/*
- * A private page at @pte, or NULL: the zero page, a file's page, a device's. What has no struct page is special:
- * vm_normal_page() relies on that, too.
- */
-static __always_inline struct page *ff_private_page(pte_t pte)
-{
-	struct page *page;
-
-	if (unlikely(pte_special(pte) || pte_devmap(pte)))
-		return NULL;
-	page = pfn_to_page(pte_pfn(pte));
-	return PageAnon(page) ? page : NULL;
-}
-
-/*
- * Brings a page in that is swapped or under migration. The caller's mmap_lock serves, and no lock is dropped on
- * the way (locked is NULL). 1: unreadable for good (poisoned).
- */
-static int ff_bring_in(struct ff_walk *walk, unsigned long addr)
-{
-	struct ff_counts *counts = &walk->snap->take->counts;
-	struct page *page;
-	long got = ff_get_user_page(walk->space->mm, addr, &page);
-
-	if (got == 1) {
-		put_page(page);
-		if (walk->totals)
-			counts->pages_prefaulted++;
-		else
-			counts->pages_swapped_in++;
-		return 0;
-	}
-	if (got == -EHWPOISON)
-		return 1;
-	if (got == -ENOMEM)
-		return ff_out_of_memory(walk);
-	if (fatal_signal_pending(current))
-		return ff_fail(walk->snap, -EINTR, FF_REASON_INTERRUPTED, -1, addr);
-	return ff_fail(walk->snap, -EIO, FF_REASON_SWAP_IN, -1, addr);
-}
+#include "walk.h"
 
 /* Copies a page that is in use: it cannot be made copy-on-write. */
 static bool ff_copy_in_use(struct ff_walk *walk, unsigned long addr, struct page *page)
@@ -83,37 +31,6 @@ static bool ff_copy_in_use(struct ff_walk *walk, unsigned long addr, struct page
 	walk->snap->take->counts.pages_copied++;
 	walk->space->copied_pages++;
 	return true;
-}
-
-enum ff_step {
-	FF_STEP_NEXT,	    /* go on */
-	FF_STEP_BRING_IN,   /* not present: bring it in, and look again */
-	FF_STEP_NEED_SPARE, /* in use, and no page is left to copy it to */
-	FF_STEP_SPLIT,	    /* became a page table meanwhile: look again */
-};
-
-/*
- * What ptep_set_wrprotect() does, but it returns what the entry was: the CPU may set bits in it until it is done, and
- * none of them may be lost where the entry is put back.
- */
-static pte_t ff_pte_wrprotect(pte_t *ptep, pte_t pte)
-{
-	pte_t fresh;
-
-	do {
-		fresh = pte_wrprotect(pte);
-	} while (!try_cmpxchg((long *)ptep, (long *)&pte, *(long *)&fresh));
-	return pte;
-}
-
-static pmd_t ff_pmd_wrprotect(pmd_t *pmdp, pmd_t pmd)
-{
-	pmd_t fresh;
-
-	do {
-		fresh = pmd_wrprotect(pmd);
-	} while (!try_cmpxchg((long *)pmdp, (long *)&pmd, *(long *)&fresh));
-	return pmd;
 }
 
 /* Under the page table's lock. Inline: in the stop, it runs once per page. */
@@ -143,13 +60,8 @@ static __always_inline enum ff_step ff_arm_pte(struct ff_walk *walk, unsigned lo
 	}
 	if (ff_test_skips_arm())
 		goto hold;
-	if (pte_write(pte)) {
-		/* With both bits set the CPU has nothing left to write to the entry: no locked instruction needed. */
-		if (pte_young(pte) && pte_dirty(pte))
-			set_pte(ptep, pte_wrprotect(pte));
-		else
-			pte = ff_pte_wrprotect(ptep, pte);
-	}
+	if (pte_write(pte))
+		pte = ff_pte_wrprotect(ptep, pte);
 	/* Pages of fork() and KSM are not exclusive: a write copies them as soon as we hold a reference. */
 	if (PageAnonExclusive(page)) {
 		ClearPageAnonExclusive(page);
@@ -167,8 +79,9 @@ hold:
 	return FF_STEP_NEXT;
 }
 
-static int ff_arm_table(struct ff_walk *walk, pmd_t pmd, unsigned long addr, unsigned long end)
+static int ff_arm_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end)
 {
+	pmd_t pmd = READ_ONCE(*pmdp);
 	struct ff_snapshot *snap = walk->snap;
 	spinlock_t *lock = pte_lockptr(walk->space->mm, &pmd);
 	pte_t *ptep = pte_offset_kernel(&pmd, addr);
@@ -177,7 +90,7 @@ static int ff_arm_table(struct ff_walk *walk, pmd_t pmd, unsigned long addr, uns
 
 	while (addr < end) {
 		if (ff_pages_reserve(&snap->pages, PTRS_PER_PTE, PTRS_PER_PTE))
-			return ff_out_of_memory(walk);
+			return ff_walk_out_of_memory(walk);
 		step = FF_STEP_NEXT;
 		spin_lock(lock);
 		for (; addr < end; addr += PAGE_SIZE, ptep++) {
@@ -188,9 +101,9 @@ static int ff_arm_table(struct ff_walk *walk, pmd_t pmd, unsigned long addr, uns
 		spin_unlock(lock);
 		if (step == FF_STEP_NEED_SPARE) {
 			if (ff_pages_reserve_spare(&snap->pages, 16))
-				return ff_out_of_memory(walk);
+				return ff_walk_out_of_memory(walk);
 		} else if (step == FF_STEP_BRING_IN) {
-			err = ff_bring_in(walk, addr);
+			err = ff_walk_bring_in(walk, addr);
 			if (err < 0)
 				return err;
 			if (err) {
@@ -200,33 +113,6 @@ static int ff_arm_table(struct ff_walk *walk, pmd_t pmd, unsigned long addr, uns
 				ptep++;
 			}
 		}
-	}
-	return 0;
-}
-
-static int ff_count_table(struct ff_walk *walk, pmd_t pmd, unsigned long addr, unsigned long end)
-{
-	pte_t *ptep = pte_offset_kernel(&pmd, addr);
-	int err;
-
-	for (; addr < end; addr += PAGE_SIZE, ptep++) {
-		pte_t pte = ptep_get(ptep);
-
-		if (pte_none(pte))
-			continue;
-		if (pte_present(pte)) {
-			walk->totals->pages += !!ff_private_page(pte);
-			continue;
-		}
-		walk->totals->pages++;
-		if (ff_test_skips_prefault() || is_pte_marker(pte))
-			continue;
-		err = ff_bring_in(walk, addr);
-		if (err == -EINTR || err == -ENOMEM)
-			return err;
-		/* Whatever else is wrong with the page, the stop looks again. */
-		walk->snap->take->failure.reason = FF_REASON_NONE;
-		cond_resched();
 	}
 	return 0;
 }
@@ -286,7 +172,7 @@ static int ff_arm_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, un
 		int err;
 
 		if (ff_pages_reserve(&walk->snap->pages, PTRS_PER_PTE, PTRS_PER_PTE))
-			return ff_out_of_memory(walk);
+			return ff_walk_out_of_memory(walk);
 		lock = pmd_lock(walk->space->mm, pmdp);
 		step = ff_arm_huge_locked(walk, addr, end, pmdp);
 		spin_unlock(lock);
@@ -294,13 +180,13 @@ static int ff_arm_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, un
 		case FF_STEP_NEXT:
 			return 0;
 		case FF_STEP_SPLIT:
-			return ff_arm_table(walk, READ_ONCE(*pmdp), addr, end);
+			return ff_arm_table(walk, pmdp, addr, end);
 		case FF_STEP_NEED_SPARE:
 			if (ff_pages_reserve_spare(&walk->snap->pages, HPAGE_PMD_NR))
-				return ff_out_of_memory(walk);
+				return ff_walk_out_of_memory(walk);
 			break;
 		case FF_STEP_BRING_IN: /* under migration */
-			err = ff_bring_in(walk, addr);
+			err = ff_walk_bring_in(walk, addr);
 			if (err < 0)
 				return err;
 			if (err)
@@ -310,81 +196,10 @@ static int ff_arm_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, un
 	}
 }
 
-static int ff_walk_pmds(struct ff_walk *walk, pud_t *pud, unsigned long addr, unsigned long end)
-{
-	unsigned long next;
-	int err = 0;
-
-	for (; addr < end && !err; addr = next) {
-		pmd_t *pmdp = pmd_offset(pud, addr);
-		pmd_t pmd = READ_ONCE(*pmdp);
-
-		next = pmd_addr_end(addr, end);
-		if (pmd_none(pmd))
-			continue;
-		if (pmd_trans_huge(pmd) || !pmd_present(pmd)) {
-			if (walk->totals)
-				walk->totals->pages += (next - addr) >> PAGE_SHIFT;
-			else
-				err = ff_arm_huge(walk, pmdp, addr, next);
-		} else if (!pmd_devmap(pmd) && !pmd_bad(pmd)) {
-			err = walk->totals ? ff_count_table(walk, pmd, addr, next) :
-					     ff_arm_table(walk, pmd, addr, next);
-		}
-	}
-	return err;
-}
-
-static int ff_walk_vma(struct ff_walk *walk)
-{
-	unsigned long addr = walk->vma->vm_start, end = walk->vma->vm_end, next;
-	int err = 0;
-
-	for (; addr < end && !err; addr = next) {
-		pgd_t *pgd = pgd_offset(walk->space->mm, addr);
-		p4d_t *p4d;
-		pud_t *pud;
-
-		next = pud_addr_end(addr, end);
-		if (pgd_none(*pgd) || pgd_bad(*pgd))
-			continue;
-		p4d = p4d_offset(pgd, addr);
-		if (p4d_none(*p4d) || p4d_bad(*p4d))
-			continue;
-		pud = pud_offset(p4d, addr);
-		/* A huge or device PUD is hugetlb (refused before) or device memory (not ours). */
-		if (pud_none(*pud) || pud_bad(*pud))
-			continue;
-		err = ff_walk_pmds(walk, pud, addr, next);
-		if (walk->totals)
-			cond_resched();
-	}
-	return err;
-}
-
-/* Only VMAs with an anon_vma have private pages. */
-static bool ff_vma_has_private(struct vm_area_struct *vma)
-{
-	return vma->anon_vma && !(vma->vm_flags & VM_SHARED);
-}
-
-int ff_walk_count(struct ff_snapshot *snap, struct ff_space *space, struct ff_walk_totals *totals)
-{
-	struct ff_walk walk = { .snap = snap, .space = space, .totals = totals };
-	VMA_ITERATOR(vmi, space->mm, 0);
-	int err = 0;
-
-	for_each_vma(vmi, walk.vma) {
-		totals->vmas++;
-		if (ff_vma_is_shmem(walk.vma))
-			totals->shared += ff_shared_count(walk.vma);
-		if (ff_vma_has_private(walk.vma))
-			err = ff_walk_vma(&walk);
-		if (err)
-			break;
-	}
-	return err;
-}
+static const struct ff_walk_ops ff_arm_ops = {
+	.table = ff_arm_table,
+	.huge = ff_arm_huge,
+};
 
 static void ff_flush_this_cpu(void *unused)
 {
@@ -401,9 +216,26 @@ static void ff_flush_tlbs(struct mm_struct *mm)
 	on_each_cpu_mask(mm_cpumask(mm), ff_flush_this_cpu, NULL, 1);
 }
 
+static int ff_arm_vma(struct ff_walk *walk, struct ff_vma *noted)
+{
+	struct ff_pages *pages = &walk->snap->pages;
+	int err = 0;
+
+	ff_pages_break_run(pages);
+	noted->image.first_run = pages->run_count;
+	if (ff_vma_has_private(walk->vma)) {
+		noted->lazy = walk->space->lazy;
+		err = ff_walk_vma(walk);
+	} else if (ff_vma_is_shmem(walk->vma)) {
+		err = ff_shared_copy(walk->snap, walk->space, walk->vma);
+	}
+	noted->image.run_count = pages->run_count - noted->image.first_run;
+	return err;
+}
+
 int ff_space_arm(struct ff_snapshot *snap, struct ff_space *space)
 {
-	struct ff_walk walk = { .snap = snap, .space = space };
+	struct ff_walk walk = { .snap = snap, .space = space, .ops = space->lazy ? &ff_lazy_ops : &ff_arm_ops };
 	u64 begin = ktime_get_ns(), held = snap->pages.count;
 	VMA_ITERATOR(vmi, space->mm, 0);
 	u32 index = 0;
@@ -412,17 +244,9 @@ int ff_space_arm(struct ff_snapshot *snap, struct ff_space *space)
 	/* As in fork(): GUP-fast that takes a pin meanwhile sees it and takes the slow road. */
 	raw_write_seqcount_begin(&space->mm->write_protect_seq);
 	for_each_vma(vmi, walk.vma) {
-		struct ff_vma *noted = &space->vmas[index++];
-
-		ff_pages_break_run(&snap->pages);
-		noted->image.first_run = snap->pages.run_count;
-		if (ff_vma_has_private(walk.vma))
-			err = ff_walk_vma(&walk);
-		else if (ff_vma_is_shmem(walk.vma))
-			err = ff_shared_copy(snap, space, walk.vma);
+		err = ff_arm_vma(&walk, &space->vmas[index++]);
 		if (err)
 			break;
-		noted->image.run_count = snap->pages.run_count - noted->image.first_run;
 		if (fatal_signal_pending(current)) {
 			err = ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
 			break;
@@ -430,6 +254,8 @@ int ff_space_arm(struct ff_snapshot *snap, struct ff_space *space)
 	}
 	raw_write_seqcount_end(&space->mm->write_protect_seq);
 	ff_flush_tlbs(space->mm);
+	if (!err && space->lazy)
+		err = ff_lazy_settle(&walk);
 	space->armed_pages = snap->pages.count - held - space->copied_pages;
 	snap->take->counts.pages_armed += space->armed_pages;
 	space->arm_ns = ktime_get_ns() - begin;

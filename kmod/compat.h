@@ -4,9 +4,11 @@
 #define FF_COMPAT_H
 
 #include <linux/file.h>
+#include <linux/ftrace.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <linux/mm.h>
+#include <linux/mmu_notifier.h>
 #include <linux/pid.h>
 #include <linux/rmap.h>
 #include <linux/sched.h>
@@ -42,6 +44,50 @@ static inline int ff_folio_mapped(struct folio *folio)
 		mapped += atomic_read(&folio_page(folio, index)->_mapcount) + 1;
 	return PageDoubleMap(&folio->page) ? mapped - parts : mapped;
 #endif
+}
+
+/* The static function that all of GUP-fast goes through; 6.10 renamed it. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
+#define FF_GUP_FAST "gup_fast_fallback"
+#else
+#define FF_GUP_FAST "internal_get_user_pages_fast"
+#endif
+
+/* Argument @number of a function that ftrace has stopped at. 6.2 gave that a name. */
+static __always_inline unsigned long ff_hook_argument(struct ftrace_regs *regs, unsigned int number)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+	return ftrace_regs_get_argument(regs, number);
+#else
+	return regs_get_kernel_argument(&regs->regs, number);
+#endif
+}
+
+/*
+ * Has anybody else than @ours a notifier in this mm? mm_has_notifiers() says yes for good once there was one, ours
+ * included, and the list is private to mm/mmu_notifier.c: this is how it begins there, from 5.5 on. Under mmap_lock no
+ * notifier comes, though one may go.
+ */
+static inline bool ff_mm_has_other_notifier(struct mm_struct *mm, struct mmu_notifier *ours)
+{
+	const struct {
+		struct hlist_head list;
+		bool has_itree;
+		spinlock_t lock;
+		unsigned long invalidate_seq;
+		unsigned long active_invalidate_ranges;
+		struct rb_root_cached itree;
+	} *subscriptions = (const void *)READ_ONCE(mm->notifier_subscriptions);
+	struct hlist_node *first;
+
+	if (!subscriptions)
+		return false;
+	first = READ_ONCE(subscriptions->list.first);
+	if (ours && first == &ours->hlist)
+		first = READ_ONCE(ours->hlist.next);
+	else if (ours)
+		return true; /* somebody came after us */
+	return first || READ_ONCE(subscriptions->itree.rb_root.rb_node);
 }
 
 /* 6.4 took page faults out of mmap_lock; a write-locked VMA sends them back to it. */

@@ -45,7 +45,7 @@
 #include <sys/ioctl.h>
 #endif
 
-#define FF_ABI_VERSION 1u
+#define FF_ABI_VERSION 2u
 #define FF_DEVICE_PATH "/dev/freezeframe"
 
 /* The most targets that one FF_IOC_TAKE accepts. */
@@ -77,6 +77,9 @@ enum ff_phase {
 #define FF_FEATURE_ARM_EAGER (1ull << 0)   /* page tables are walked in the stop */
 #define FF_FEATURE_FREEZE_SOFT (1ull << 1) /* sleepers in the kernel are left asleep */
 #define FF_FEATURE_SHARED_COPY (1ull << 2) /* shared anonymous memory is copied in the stop */
+#define FF_FEATURE_ARM_LAZY (1ull << 3)	   /* the stop only write-protects; the pages are held afterwards */
+#define FF_FEATURE_FREEZE_IPI (1ull << 4)  /* threads that wait for a processor need not run to be still */
+#define FF_FEATURE_FREEZE_SIGNAL (1ull << 5)
 #define FF_FEATURE_TEST (1ull << 63)	   /* built with fault injection; never in production */
 
 struct ff_info {
@@ -99,6 +102,44 @@ struct ff_target {
 	__u32 kind; /* in: enum ff_target_kind */
 	__s32 id;   /* in */
 };
+
+/* How memory is armed. */
+enum ff_arm_mode {
+	FF_ARM_AUTO = 0,  /* in: what suits each address space */
+	FF_ARM_EAGER = 1, /* the stop takes a reference to every page */
+	FF_ARM_LAZY = 2,  /* the stop write-protects; references are taken afterwards, before the first change */
+};
+
+/* When a thread counts as still. None of its user code runs in the stop, whatever the mode. */
+enum ff_freeze_mode {
+	FF_FREEZE_AUTO = 0, /* in: IPI */
+	FF_FREEZE_SOFT = 1, /* it is parked, or sleeps in the kernel */
+	FF_FREEZE_IPI = 2,  /* as SOFT, or it waits for a processor on its way back from an interrupt */
+	/*
+	 * It is parked: system calls that can be interrupted are, and end with EINTR or start over. For those who want the
+	 * registers of a system call's edge; the targets may see EINTR.
+	 */
+	FF_FREEZE_SIGNAL = 3,
+};
+
+/* Start over when a thread that slept ran in the kernel during `arm`, and may have written to the memory meanwhile. */
+#define FF_TAKE_STRICT (1u << 0)
+
+/* Why an address space was armed as it was. */
+enum ff_arm_reason {
+	FF_ARM_ASKED = 1,   /* the caller asked for it */
+	FF_ARM_DEFAULT = 2, /* FF_ARM_AUTO, and nothing speaks against LAZY */
+	FF_ARM_NO_HOOK = 3, /* EAGER: this kernel's page fault handler could not be hooked */
+};
+
+/* Who took the reference to a lazily armed page. */
+enum ff_path {
+	FF_PATH_STOP = 0,	/* the stop: the page was in use, or about to change */
+	FF_PATH_FAULT = 1,	/* a page fault of a target */
+	FF_PATH_NOTIFIER = 2,	/* a change of the mapping: munmap, mprotect, fork, reclaim, migration, ... */
+	FF_PATH_BACKGROUND = 3, /* FF_IOC_TAKE itself, in the phase `finalize` */
+};
+#define FF_PATH_COUNT 4u
 
 /* Why a FF_IOC_TAKE failed; the errno that comes with it is in brackets. */
 enum ff_reason {
@@ -124,6 +165,7 @@ enum ff_reason {
 	FF_REASON_INJECTED = 19,	 /* fault injection of a test build [EIO] */
 	FF_REASON_PERMISSION = 20,	 /* no CAP_SYS_ADMIN [EPERM] */
 	FF_REASON_NO_FD = 21,		 /* no free descriptor [EMFILE] */
+	FF_REASON_WOKEN = 22,		 /* FF_TAKE_STRICT, and a sleeper ran during every try [EAGAIN] */
 };
 
 struct ff_failure {
@@ -147,6 +189,7 @@ struct ff_counts {
 	__u64 pages_prefaulted; /* pages that `prepare` brought in */
 	__u64 pages_unreadable; /* hardware-poisoned: in the image as FF_RUN_UNREADABLE */
 	__u64 huge_armed;	/* how many 2 MiB mappings are within pages_armed */
+	__u64 finalized[FF_PATH_COUNT]; /* lazily armed pages by enum ff_path */
 	__u32 processes;
 	__u32 threads_parked; /* stopped at the edge to user mode */
 	__u32 threads_asleep; /* asleep in the kernel with the parking work queued */
@@ -157,15 +200,18 @@ struct ff_counts {
 
 struct ff_take {
 	__u32 size;	    /* in: sizeof(struct ff_take) */
-	__u32 flags;	    /* in: 0 */
+	__u32 flags;	    /* in: FF_TAKE_* */
 	__u64 targets;	    /* in: address of struct ff_target[target_count] */
 	__u32 target_count; /* in: 1 to FF_MAX_TARGETS */
 	__u32 deadline_ms;  /* in: 0 for the default */
 	__s32 fd;	    /* out: the snapshot fd (O_CLOEXEC), or -1 */
+	__u32 arm;	    /* in: enum ff_arm_mode */
+	__u32 freeze;	    /* in: enum ff_freeze_mode */
 	__u32 reserved;	    /* in: 0 */
 	__u64 id;	    /* out: counts up from 1 since the module was loaded */
 	__u64 image_bytes;  /* out: size of what the fd yields */
 	__u64 window_ns;    /* out: freeze_tasks.begin to thaw_tasks.end */
+	__u64 stall_ns;	    /* out: the longest that a target was kept after the window, for a page to be held */
 	struct ff_failure failure;
 	struct ff_counts counts;
 	struct ff_stamp phases[FF_PHASE_COUNT]; /* out, also on failure */
@@ -245,6 +291,8 @@ struct ff_image_process {
 	__u64 env_start;
 	__u64 env_end;
 	__u64 start_time_ns; /* of the process, CLOCK_BOOTTIME */
+	__u32 arm_mode;	     /* enum ff_arm_mode, never FF_ARM_AUTO */
+	__u32 arm_reason;    /* enum ff_arm_reason */
 };
 
 enum ff_thread_state {

@@ -77,6 +77,8 @@ static int ff_gather_process(struct ff_process *process, struct ff_bytes *bytes,
 	image->arg_end = space->layout.arg_end;
 	image->env_start = space->layout.env_start;
 	image->env_end = space->layout.env_end;
+	image->arm_mode = space->arm_mode;
+	image->arm_reason = space->arm_reason;
 	image->first_vma = space->first_vma;
 	image->vma_count = space->vma_count;
 	if (space->exe)

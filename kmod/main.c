@@ -4,6 +4,7 @@
 
 #include "device.h"
 #include "freezer.h"
+#include "hook.h"
 
 static int __init ff_init(void)
 {
@@ -17,12 +18,14 @@ static int __init ff_init(void)
 	err = ff_freezer_module_init();
 	if (err)
 		return err;
+	ff_hook_module_init();
 	err = ff_device_init();
 	if (err)
-		goto err_freezer;
+		goto err_hook;
 	return 0;
 
-err_freezer:
+err_hook:
+	ff_hook_module_exit();
 	ff_freezer_module_exit();
 	return err;
 }
@@ -30,6 +33,7 @@ err_freezer:
 static void __exit ff_exit(void)
 {
 	ff_device_exit();
+	ff_hook_module_exit();
 	ff_freezer_module_exit();
 }
 

@@ -16,6 +16,7 @@ struct ff_vma {
 	struct ff_image_vma image;
 	struct file *file; /* reference, or NULL */
 	const char *name;  /* of a special mapping, static; or NULL */
+	bool lazy;	   /* its pages come with ff_lazy_collect() */
 };
 
 /* One address space; several processes may share it. */
@@ -28,6 +29,9 @@ struct ff_space {
 	u32 first_vma;	/* in the image's table */
 	pid_t tgid;	/* of the first process that has it, for tracing */
 	s32 target;	/* that process' index, for failures */
+	u32 arm_mode;		/* enum ff_arm_mode */
+	u32 arm_reason;		/* enum ff_arm_reason */
+	struct ff_lazy *lazy;	/* NULL: armed eagerly */
 	u64 anon_pages; /* counted in prepare */
 	u64 shared_pages;
 	u64 armed_pages;

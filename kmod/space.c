@@ -7,14 +7,16 @@
 #include <linux/hugetlb.h>
 #include <linux/magic.h>
 #include <linux/mm.h>
-#include <linux/mmu_notifier.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
-#include "arm.h"
 #include "compat.h"
+#include "hook.h"
+#include "lazy.h"
+#include "notify.h"
 #include "shared.h"
 #include "test.h"
+#include "walk.h"
 
 /* Tries at mmap_lock before we queue up for it, and thereby hold up page faults. */
 #define FF_LOCK_TRIES 2000
@@ -29,7 +31,7 @@ static int ff_space_refuse(struct ff_snapshot *snap, struct ff_space *space)
 	 * Secondary page tables (KVM, RDMA ODP, HMM) are told of a write-protection by
 	 * __mmu_notifier_invalidate_range_start(), which is not exported: their writes would miss the snapshot.
 	 */
-	if (mm_has_notifiers(space->mm))
+	if (ff_notify_is_foreign(space->mm, space->lazy))
 		return ff_fail(snap, -EOPNOTSUPP, FF_REASON_FOREIGN_NOTIFIER, space->target, 0);
 	for_each_vma(vmi, vma) {
 		if (is_vm_hugetlb_page(vma))
@@ -61,11 +63,28 @@ static int ff_space_reserve_vmas(struct ff_space *space, u32 capacity)
 	return 0;
 }
 
+static void ff_space_choose(struct ff_snapshot *snap, struct ff_space *space)
+{
+	bool asked = snap->take->arm != FF_ARM_AUTO;
+
+	space->arm_mode = asked ? snap->take->arm : FF_ARM_LAZY;
+	space->arm_reason = asked ? FF_ARM_ASKED : FF_ARM_DEFAULT;
+	if (space->arm_mode == FF_ARM_LAZY && !ff_hook_ready()) {
+		space->arm_mode = FF_ARM_EAGER;
+		space->arm_reason = FF_ARM_NO_HOOK;
+	}
+}
+
 int ff_space_prepare(struct ff_snapshot *snap, struct ff_space *space)
 {
 	struct ff_walk_totals totals = {};
-	int err;
+	int err = 0;
 
+	ff_space_choose(snap, space);
+	if (space->arm_mode == FF_ARM_LAZY)
+		err = ff_lazy_begin(snap, space);
+	if (err)
+		return err;
 	mmap_read_lock(space->mm);
 	err = ff_walk_count(snap, space, &totals);
 	mmap_read_unlock(space->mm);
@@ -251,6 +270,7 @@ void ff_space_free(struct ff_space *space)
 	kvfree(space->vmas);
 	if (space->exe)
 		fput(space->exe);
+	ff_lazy_free(space->lazy);
 	if (space->mm)
 		mmput(space->mm);
 }

@@ -11,6 +11,7 @@
 #include "arm.h"
 #include "file.h"
 #include "image.h"
+#include "lazy.h"
 #include "regs.h"
 #include "space.h"
 #include "target.h"
@@ -94,7 +95,8 @@ static int ff_prepare(struct ff_snapshot *snap)
 	err = ff_phase_begin(snap, FF_PHASE_PREPARE);
 	if (err)
 		return err;
-	if (take->size != sizeof(*take) || take->flags || take->reserved ||
+	if (take->size != sizeof(*take) || (take->flags & ~FF_TAKE_STRICT) || take->arm > FF_ARM_LAZY ||
+	    take->freeze > FF_FREEZE_SIGNAL || take->reserved ||
 	    (take->deadline_ms && take->deadline_ms > FF_DEADLINE_MAX_MS))
 		return ff_fail(snap, -EINVAL, FF_REASON_BAD_ARGUMENT, -1, 0);
 	err = ff_targets_resolve(snap);
@@ -104,7 +106,9 @@ static int ff_prepare(struct ff_snapshot *snap)
 		err = ff_space_prepare(snap, &snap->spaces[index]);
 		if (err)
 			return err;
-		anon += snap->spaces[index].anon_pages;
+		/* Those of a lazily armed space wait in its tables. */
+		if (!snap->spaces[index].lazy)
+			anon += snap->spaces[index].anon_pages;
 		shared += snap->spaces[index].shared_pages;
 	}
 	/* A twentieth more than counted: the targets go on allocating until they are still. */
@@ -187,6 +191,29 @@ static int ff_thaw_tasks(struct ff_snapshot *snap)
 	return 0;
 }
 
+/* Takes the references that the stop left for later, and puts them in order. */
+static int ff_finalize_lazy(struct ff_snapshot *snap)
+{
+	u32 index;
+	int err = 0;
+
+	for (index = 0; index < snap->space_count && !err; index++) {
+		struct ff_space *space = &snap->spaces[index];
+
+		if (!space->lazy)
+			continue;
+		err = ff_lazy_finalize(snap, space);
+		if (err)
+			break;
+		ff_lazy_end(space->lazy);
+		snap->take->stall_ns = max(snap->take->stall_ns, space->lazy->stall_ns);
+		err = ff_lazy_collect(snap, space);
+		ff_lazy_free(space->lazy);
+		space->lazy = NULL;
+	}
+	return err;
+}
+
 static int ff_finalize(struct ff_snapshot *snap)
 {
 	int err;
@@ -196,6 +223,9 @@ static int ff_finalize(struct ff_snapshot *snap)
 		return err;
 	ff_freezer_close(snap);
 	ff_pages_drop_spare(&snap->pages);
+	err = ff_finalize_lazy(snap);
+	if (err)
+		return err;
 	err = ff_image_build(snap);
 	if (err)
 		return err;
@@ -322,6 +352,7 @@ int ff_take(struct ff_take *take, struct file **file)
 	for (try = 0; try < FF_EXEC_TRIES; try++) {
 		take->id = 0;
 		take->window_ns = 0;
+		take->stall_ns = 0;
 		memset(&take->counts, 0, sizeof(take->counts));
 		memset(take->phases, 0, sizeof(take->phases));
 		take->failure = (struct ff_failure){ .target = -1 };

@@ -39,6 +39,10 @@ static bool test_no_recheck;
 module_param(test_no_recheck, bool, 0600);
 MODULE_PARM_DESC(test_no_recheck, "do not look in the stop for memory that has become unsuitable");
 
+static uint test_no_hook;
+module_param(test_no_hook, uint, 0600);
+MODULE_PARM_DESC(test_no_hook, "do not finalize before this: 1 page faults, 2 notifications, 4 pages handed out");
+
 static uint test_abi_version;
 module_param(test_abi_version, uint, 0600);
 MODULE_PARM_DESC(test_abi_version, "the ABI version to pretend (0: the true one)");
@@ -75,6 +79,11 @@ bool ff_test_sees_no_use(void)
 bool ff_test_skips_recheck(void)
 {
 	return READ_ONCE(test_no_recheck);
+}
+
+bool ff_test_skips_hook(u32 hook)
+{
+	return READ_ONCE(test_no_hook) & hook;
 }
 
 u32 ff_test_abi_version(void)

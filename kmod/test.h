@@ -9,6 +9,7 @@
  *   test_no_prefault               leave swapped pages for the stop
  *   test_no_in_use                 arm pages that are in use, too
  *   test_no_recheck                do not look in the stop for memory that has become unsuitable
+ *   test_no_hook                   do not finalize before that happens: bits of FF_TEST_HOOK_*
  *   test_abi_version               speak of another protocol than we do (0: no)
  */
 #ifndef FF_TEST_H
@@ -20,6 +21,10 @@
 
 struct ff_snapshot;
 
+#define FF_TEST_HOOK_FAULT 1u
+#define FF_TEST_HOOK_NOTIFIER 2u
+#define FF_TEST_HOOK_GUP 4u
+
 #ifdef FREEZEFRAME_TEST
 int ff_test_phase(struct ff_snapshot *snap, enum ff_phase phase);
 bool ff_test_skips_arm(void);
@@ -27,6 +32,7 @@ bool ff_test_skips_freeze(void);
 bool ff_test_skips_prefault(void);
 bool ff_test_sees_no_use(void);
 bool ff_test_skips_recheck(void);
+bool ff_test_skips_hook(u32 hook);
 u32 ff_test_abi_version(void);
 #define FF_TEST_FEATURES FF_FEATURE_TEST
 #else
@@ -51,6 +57,10 @@ static inline bool ff_test_sees_no_use(void)
 	return false;
 }
 static inline bool ff_test_skips_recheck(void)
+{
+	return false;
+}
+static inline bool ff_test_skips_hook(u32 hook)
 {
 	return false;
 }

@@ -22,7 +22,7 @@ struct ff_large {
 	int held;
 };
 
-static noinline void ff_large_meet(struct ff_large *large, struct folio *folio)
+static __maybe_unused noinline void ff_large_meet(struct ff_large *large, struct folio *folio)
 {
 	if (large->folio == folio)
 		return;

@@ -3,7 +3,7 @@
 /// Where the module's device lies.
 pub const DEVICE_PATH: &str = "/dev/freezeframe";
 /// The version of the protocol that this mirror speaks.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 /// Bounds of `ff_take`.`deadline_ms`: the longest that a target may stand still.
 pub const MAX_TARGETS: u32 = 1024;
 /// The shortest deadline.
@@ -20,6 +20,12 @@ pub const FEATURE_ARM_EAGER: u64 = 1 << 0;
 pub const FEATURE_FREEZE_SOFT: u64 = 1 << 1;
 /// Shared anonymous memory is copied in the stop.
 pub const FEATURE_SHARED_COPY: u64 = 1 << 2;
+/// The stop only write-protects; the pages are held afterwards.
+pub const FEATURE_ARM_LAZY: u64 = 1 << 3;
+/// Threads that wait for a processor need not run to be still.
+pub const FEATURE_FREEZE_IPI: u64 = 1 << 4;
+/// System calls can be interrupted for the registers at their edge.
+pub const FEATURE_FREEZE_SIGNAL: u64 = 1 << 5;
 /// Built with fault injection; never in production.
 pub const FEATURE_TEST: u64 = 1 << 63;
 /// "FRFEIMG1", little-endian.
@@ -98,6 +104,40 @@ pub const REASON_INJECTED: u32 = 19;
 pub const REASON_PERMISSION: u32 = 20;
 /// No free descriptor (EMFILE).
 pub const REASON_NO_FD: u32 = 21;
+/// `TAKE_STRICT`, and a sleeper ran during every try (EAGAIN).
+pub const REASON_WOKEN: u32 = 22;
+/// Start over when a thread that slept ran in the kernel during `arm`.
+pub const TAKE_STRICT: u32 = 1 << 0;
+/// What suits each address space.
+pub const ARM_AUTO: u32 = 0;
+/// The stop takes a reference to every page.
+pub const ARM_EAGER: u32 = 1;
+/// The stop write-protects; references are taken afterwards, before the first change.
+pub const ARM_LAZY: u32 = 2;
+/// The caller asked for it.
+pub const ARM_ASKED: u32 = 1;
+/// `ARM_AUTO`, and nothing speaks against `ARM_LAZY`.
+pub const ARM_DEFAULT: u32 = 2;
+/// `ARM_EAGER`: this kernel's page fault handler could not be hooked.
+pub const ARM_NO_HOOK: u32 = 3;
+/// As `FREEZE_IPI`.
+pub const FREEZE_AUTO: u32 = 0;
+/// A thread is still when it is parked, or sleeps in the kernel.
+pub const FREEZE_SOFT: u32 = 1;
+/// As `FREEZE_SOFT`, or when it waits for a processor on its way back from an interrupt.
+pub const FREEZE_IPI: u32 = 2;
+/// A thread is still when it is parked.
+pub const FREEZE_SIGNAL: u32 = 3;
+/// The stop held the page: it was in use, or about to change.
+pub const PATH_STOP: u32 = 0;
+/// A page fault of a target.
+pub const PATH_FAULT: u32 = 1;
+/// A change of the mapping.
+pub const PATH_NOTIFIER: u32 = 2;
+/// `FF_IOC_TAKE` itself, in the phase `finalize`.
+pub const PATH_BACKGROUND: u32 = 3;
+/// How many paths there are.
+pub const PATH_COUNT: u32 = 4;
 /// Stopped on its way to user mode.
 pub const THREAD_PARKED: u32 = 1;
 /// In a system call or fault; registers as it entered.
@@ -179,6 +219,8 @@ pub struct Counts {
     pub pages_unreadable: u64,
     /// How many 2 MiB mappings are within `pages_armed`.
     pub huge_armed: u64,
+    /// Lazily armed pages by enum `ff_path`.
+    pub finalized: [u64; PATH_COUNT as usize],
     /// Processes.
     pub processes: u32,
     /// Stopped at the edge to user mode.
@@ -199,7 +241,7 @@ pub struct Counts {
 pub struct Take {
     /// In: sizeof(struct `ff_take`).
     pub size: u32,
-    /// In: 0.
+    /// In: `FF_TAKE_*`.
     pub flags: u32,
     /// In: address of struct `ff_target`\[`target_count`\].
     pub targets: u64,
@@ -209,6 +251,10 @@ pub struct Take {
     pub deadline_ms: u32,
     /// Out: the snapshot fd (`O_CLOEXEC`), or -1.
     pub fd: i32,
+    /// In: enum `ff_arm_mode`.
+    pub arm: u32,
+    /// In: enum `ff_freeze_mode`.
+    pub freeze: u32,
     /// In: 0.
     pub reserved: u32,
     /// Out: counts up from 1 since the module was loaded.
@@ -217,6 +263,8 @@ pub struct Take {
     pub image_bytes: u64,
     /// Out: `freeze_tasks`.begin to `thaw_tasks`.end.
     pub window_ns: u64,
+    /// Out: the longest that a target was kept after the window, for a page to be held.
+    pub stall_ns: u64,
     /// Failure.
     pub failure: Failure,
     /// Counts.
@@ -331,6 +379,10 @@ pub struct ImageProcess {
     pub env_end: u64,
     /// Of the process, `CLOCK_BOOTTIME`.
     pub start_time_ns: u64,
+    /// Enum `ff_arm_mode`, never `ARM_AUTO`.
+    pub arm_mode: u32,
+    /// Enum `ff_arm_reason`.
+    pub arm_reason: u32,
 }
 
 /// `struct ff_image_thread`.

@@ -35,12 +35,12 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         Target { kind, id }
         Failure { reason, phase, target, pid, detail }
         Stamp { begin_ns, end_ns }
-        Counts { pages_armed, pages_copied, pages_swapped_in, pages_prefaulted, pages_unreadable, huge_armed, processes, threads_parked, threads_asleep, threads_kernel, threads_woken, rescans }
-        Take { size, flags, targets, target_count, deadline_ms, fd, reserved, id, image_bytes, window_ns, failure, counts, phases }
+        Counts { pages_armed, pages_copied, pages_swapped_in, pages_prefaulted, pages_unreadable, huge_armed, finalized, processes, threads_parked, threads_asleep, threads_kernel, threads_woken, rescans }
+        Take { size, flags, targets, target_count, deadline_ms, fd, arm, freeze, reserved, id, image_bytes, window_ns, stall_ns, failure, counts, phases }
         Table { offset, count, stride }
         ImageHeader { magic, version, page_size, snapshot_id, instant_ns, instant_realtime_ns, data_offset, data_pages, processes, threads, vmas, runs, blobs }
         Blob { offset, length }
-        ImageProcess { pid, ppid, uid, gid, first_thread, thread_count, first_vma, vma_count, comm, exe, auxv, args, start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end, start_time_ns }
+        ImageProcess { pid, ppid, uid, gid, first_thread, thread_count, first_vma, vma_count, comm, exe, auxv, args, start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end, start_time_ns, arm_mode, arm_reason }
         ImageThread { pid, state, comm, regs, fs_base, gs_base, sigpending, sigblocked }
         ImageVma { start, end, file_offset, inode, dev_major, dev_minor, flags, first_run, run_count, path, reserved }
         ImageRun { vaddr, page, pages, flags }
@@ -56,6 +56,9 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         FEATURE_ARM_EAGER,
         FEATURE_FREEZE_SOFT,
         FEATURE_SHARED_COPY,
+        FEATURE_ARM_LAZY,
+        FEATURE_FREEZE_IPI,
+        FEATURE_FREEZE_SIGNAL,
         FEATURE_TEST,
         IMAGE_MAGIC,
         IMAGE_VERSION,
@@ -95,6 +98,23 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         REASON_INJECTED,
         REASON_PERMISSION,
         REASON_NO_FD,
+        REASON_WOKEN,
+        TAKE_STRICT,
+        ARM_AUTO,
+        ARM_EAGER,
+        ARM_LAZY,
+        ARM_ASKED,
+        ARM_DEFAULT,
+        ARM_NO_HOOK,
+        FREEZE_AUTO,
+        FREEZE_SOFT,
+        FREEZE_IPI,
+        FREEZE_SIGNAL,
+        PATH_STOP,
+        PATH_FAULT,
+        PATH_NOTIFIER,
+        PATH_BACKGROUND,
+        PATH_COUNT,
         THREAD_PARKED,
         THREAD_ASLEEP,
         THREAD_KERNEL,

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* Hooks in the kernel's memory management, by ftrace: page faults, and pages that are handed out for writing. */
+#ifndef FF_HOOK_H
+#define FF_HOOK_H
+
+#include <linux/types.h>
+
+struct ff_lazy;
+
+/* Never fails the module: what cannot be hooked is told by ff_hook_ready(). */
+void ff_hook_module_init(void);
+void ff_hook_module_exit(void);
+/* Are all hooks in place? */
+bool ff_hook_ready(void);
+/* From here on page faults of its address space come to @lazy. */
+void ff_hook_add(struct ff_lazy *lazy);
+/* None is there any more when this returns. */
+void ff_hook_remove(struct ff_lazy *lazy);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/*
+ * LAZY arming. The stop write-protects page table entries and notes which; it looks at no struct page. The pages are
+ * held later ("finalized"): by the caller's own pass once the targets run again, or before that by whoever is about
+ * to change an entry. What makes this sound:
+ *
+ *   An armed entry does not change (but for its accessed and dirty bits) before it is finalized.
+ *
+ * For entries change in page faults, which hook.c sees at the door of handle_mm_fault(), and on behalf of unmap,
+ * mprotect, mremap, fork, reclaim, migration, KSM, khugepaged and others, each of which tells the mmu notifiers first
+ * (notify.c). The page table itself is freed by none but those, so its address may be kept with the armed bits.
+ *
+ * A page that a device writes to cannot be made copy-on-write (use.h). `prepare` notes where such pages are: it looks at
+ * every page once, and from before that look until the stop, hook.c notes what is handed out for writing. These
+ * "suspects" are finalized in the stop, with a look at their references, and copied where somebody has one.
+ */
+#ifndef FF_LAZY_H
+#define FF_LAZY_H
+
+#include <linux/llist.h>
+#include <linux/mmu_notifier.h>
+#include <linux/pgtable.h>
+#include <linux/xarray.h>
+
+#include "snapshot.h"
+
+struct ff_walk;
+struct ff_walk_ops;
+
+/* What is known and held of the 2 MiB that one page leaf, or one huge page, maps. */
+struct ff_leaf {
+	spinlock_t lock; /* guards what follows but for suspect; outside the page table's own lock */
+	unsigned long addr;
+	pmd_t pmd;	     /* as it was armed */
+	pmd_t *pmdp;	     /* where it stands; NULL: not armed */
+	bool huge;	     /* pmd maps a huge page */
+	bool late;	     /* not there when `prepare` looked: everything in it is suspect */
+	struct page **pages; /* PTRS_PER_PTE of them; those in held are references */
+	u16 finalized[FF_PATH_COUNT];
+	DECLARE_BITMAP(armed, PTRS_PER_PTE); /* write-protected, and not finalized */
+	DECLARE_BITMAP(held, PTRS_PER_PTE);
+	DECLARE_BITMAP(copied, PTRS_PER_PTE); /* those of held that are copies */
+	DECLARE_BITMAP(unreadable, PTRS_PER_PTE);
+	DECLARE_BITMAP(suspect, PTRS_PER_PTE); /* maybe in use; set by anybody, at any time before the stop */
+	struct llist_node suspects;
+	unsigned long listed; /* bit 0: in ff_lazy.suspects */
+};
+
+/* The lazily armed state of one address space. */
+struct ff_lazy {
+	struct mm_struct *mm;
+	struct hlist_node link; /* hook.c */
+	struct xarray tables;	/* struct ff_leaf by address / PMD_SIZE; only ever grows */
+	struct llist_head suspects;
+	bool uncertain; /* a suspect may have moved: all are suspects */
+	bool lost;	/* a page could not be held, for want of memory */
+	bool over;	/* nothing is to be finalized any more */
+	u64 stall_ns;	/* the longest that one fault or notification was kept here */
+
+	struct mmu_notifier notifier;
+	bool watched; /* the notifier is registered */
+	bool stopped; /* the stop has come: what is to be noted is noted */
+	spinlock_t notices_lock; /* guards the following */
+	u32 notices;		 /* changes announced and not over */
+	unsigned long notices_start, notices_end;
+};
+
+/* Watches @space from here on; then ff_walk_count() looks for suspects. mmap_lock not held. */
+int ff_lazy_begin(struct ff_snapshot *snap, struct ff_space *space);
+/* `prepare` has met a private page: is it in use? Nothing to do where the space is armed eagerly. */
+void ff_lazy_scan_page(struct ff_walk *walk, unsigned long addr, struct page *page);
+/* How a VMA is armed. In the stop. */
+extern const struct ff_walk_ops ff_lazy_ops;
+/* Finalizes the suspects. In the stop, after the TLBs are flushed. */
+int ff_lazy_settle(struct ff_walk *walk);
+/* Finalizes what is left. Outside the stop. */
+int ff_lazy_finalize(struct ff_snapshot *snap, struct ff_space *space);
+/* Stops watching. Safe more than once, and at any point. */
+void ff_lazy_end(struct ff_lazy *lazy);
+/* Hands the pages over to the snapshot, in the order of their addresses. After ff_lazy_end(). */
+int ff_lazy_collect(struct ff_snapshot *snap, struct ff_space *space);
+void ff_lazy_free(struct ff_lazy *lazy);
+
+/* For hook.c and notify.c: finalize before something changes; note a range that is handed out for writing. */
+void ff_lazy_fault(struct ff_lazy *lazy, unsigned long addr);
+void ff_lazy_range(struct ff_lazy *lazy, unsigned long start, unsigned long end, bool may_sleep);
+void ff_lazy_suspect(struct ff_lazy *lazy, unsigned long start, unsigned long end);
+bool ff_lazy_has_suspects(struct ff_lazy *lazy, unsigned long start, unsigned long end);
+
+#endif

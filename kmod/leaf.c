@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+#include "leaf.h"
+
+#include <linux/highmem.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "compat.h"
+#include "test.h"
+
+struct ff_leaf *ff_leaf_new(unsigned long addr)
+{
+	struct ff_leaf *leaf = kzalloc(sizeof(*leaf), GFP_KERNEL);
+
+	if (!leaf)
+		return NULL;
+	leaf->pages = (struct page **)__get_free_page(GFP_KERNEL);
+	if (!leaf->pages) {
+		kfree(leaf);
+		return NULL;
+	}
+	spin_lock_init(&leaf->lock);
+	leaf->addr = addr & PMD_MASK;
+	return leaf;
+}
+
+void ff_leaf_free(struct ff_leaf *leaf)
+{
+	u32 index;
+
+	for_each_set_bit(index, leaf->held, PTRS_PER_PTE)
+		put_page(leaf->pages[index]);
+	free_page((unsigned long)leaf->pages);
+	kfree(leaf);
+}
+
+/* ---- arming ------------------------------------------------------------ */
+
+enum ff_step ff_leaf_arm(struct ff_walk *walk, struct ff_leaf *leaf, unsigned long *addr, unsigned long end)
+{
+	spinlock_t *lock = pte_lockptr(walk->space->mm, &leaf->pmd);
+	pte_t *ptep = pte_offset_kernel(&leaf->pmd, *addr);
+	u32 index = ff_leaf_index(leaf, *addr), last = index + ((end - *addr) >> PAGE_SHIFT);
+	enum ff_step step = FF_STEP_NEXT;
+	unsigned long word = 0;
+
+	leaf->huge = false;
+	spin_lock(lock);
+	for (; index < last; index++, ptep++) {
+		pte_t pte = ptep_get(ptep);
+
+		if (likely(pte_present(pte))) {
+			/* What has no struct page, nobody holds; whether the others are private is asked later. */
+			if (likely(!pte_special(pte) && !pte_devmap(pte))) {
+				if (pte_write(pte) && !ff_test_skips_arm())
+					ff_pte_wrprotect(ptep, pte);
+				word |= BIT(index % BITS_PER_LONG);
+			}
+		} else if (!pte_none(pte) && (!is_pte_marker(pte) || ff_pte_is_lost(pte)) &&
+			   !test_bit(index, leaf->unreadable)) {
+			step = FF_STEP_BRING_IN;
+			break;
+		}
+		if (index % BITS_PER_LONG == BITS_PER_LONG - 1) {
+			leaf->armed[index / BITS_PER_LONG] |= word;
+			word = 0;
+		}
+	}
+	spin_unlock(lock);
+	if (word)
+		leaf->armed[index / BITS_PER_LONG] |= word;
+	*addr = leaf->addr + index * PAGE_SIZE;
+	return step;
+}
+
+enum ff_step ff_leaf_arm_huge(struct ff_walk *walk, struct ff_leaf *leaf, pmd_t *pmdp)
+{
+	spinlock_t *lock = pmd_lock(walk->space->mm, pmdp);
+	enum ff_step step = FF_STEP_NEXT;
+	pmd_t pmd = READ_ONCE(*pmdp);
+
+	if (pmd_none(pmd))
+		goto unlock;
+	if (!pmd_present(pmd)) {
+		step = FF_STEP_BRING_IN;
+		goto unlock;
+	}
+	if (!pmd_trans_huge(pmd)) {
+		step = FF_STEP_SPLIT;
+		goto unlock;
+	}
+	leaf->pmdp = pmdp;
+	leaf->pmd = pmd;
+	leaf->huge = true;
+	if (pmd_write(pmd) && !ff_test_skips_arm())
+		ff_pmd_wrprotect(pmdp, pmd);
+	bitmap_fill(leaf->armed, PTRS_PER_PTE);
+unlock:
+	spin_unlock(lock);
+	return step;
+}
+
+/* ---- holding ----------------------------------------------------------- */
+
+/* A page to copy to: in the stop one that was reserved, elsewhere one from the allocator's own reserves. */
+static struct page *ff_leaf_new_page(struct ff_pages *spare)
+{
+	return spare ? ff_pages_take_spare(spare) : alloc_page(GFP_ATOMIC | __GFP_NOWARN);
+}
+
+/* Copies a page that cannot be shared. Nobody has written to it since the stop, or it would not be armed any more. */
+static enum ff_step ff_leaf_copy(struct ff_lazy *lazy, struct ff_leaf *leaf, u32 index, struct page *page,
+				  struct ff_pages *spare)
+{
+	struct page *copy = ff_leaf_new_page(spare);
+
+	if (!copy && spare)
+		return FF_STEP_NEED_SPARE;
+	if (!copy) {
+		WRITE_ONCE(lazy->lost, true);
+		return FF_STEP_NEXT;
+	}
+	copy_highpage(copy, page);
+	leaf->pages[index] = copy;
+	__set_bit(index, leaf->copied);
+	__set_bit(index, leaf->held);
+	return FF_STEP_NEXT;
+}
+
+/*
+ * In the stop, every reference that is not accounted for may be a device's that writes. Afterwards a page that was not
+ * in use then can only be pinned for reading; a COW would still part the pin from the process, as fork() would.
+ */
+static bool ff_leaf_is_in_use(struct ff_lazy *lazy, struct folio *folio, int explained, struct ff_pages *spare)
+{
+	if (spare)
+		return ff_folio_in_use(folio, explained);
+	smp_mb__after_atomic(); /* ClearPageAnonExclusive(); pairs with gup_must_unshare() */
+	return test_bit(MMF_HAS_PINNED, &lazy->mm->flags) && folio_maybe_dma_pinned(folio);
+}
+
+/* Under the page table's lock. */
+static enum ff_step ff_leaf_hold(struct ff_lazy *lazy, struct ff_leaf *leaf, u32 index, pte_t pte,
+				  struct ff_pages *spare, struct ff_large *large)
+{
+	struct page *page = ff_private_page(pte);
+	struct folio *folio;
+	int explained = 1;
+
+	if (!page)
+		goto done;
+	folio = page_folio(page);
+	if (spare && unlikely(folio_test_large(folio))) {
+		ff_large_meet(large, folio);
+		explained = large->mapped + large->held;
+	}
+	if (PageAnonExclusive(page)) {
+		ClearPageAnonExclusive(page);
+		if (unlikely(ff_leaf_is_in_use(lazy, folio, explained, spare))) {
+			SetPageAnonExclusive(page);
+			if (ff_leaf_copy(lazy, leaf, index, page, spare) != FF_STEP_NEXT)
+				return FF_STEP_NEED_SPARE;
+			goto done;
+		}
+	}
+	folio_get(folio);
+	large->held++;
+	leaf->pages[index] = page;
+	__set_bit(index, leaf->held);
+done:
+	__clear_bit(index, leaf->armed);
+	return FF_STEP_NEXT;
+}
+
+static enum ff_step ff_leaf_hold_huge(struct ff_lazy *lazy, struct ff_leaf *leaf, enum ff_path path,
+				       struct ff_pages *spare)
+{
+	spinlock_t *lock = pmd_lock(lazy->mm, leaf->pmdp);
+	struct page *head = pmd_page(leaf->pmd);
+	struct folio *folio = page_folio(head);
+	enum ff_step step = FF_STEP_NEXT;
+	u32 index;
+
+	if (!PageAnon(head)) { /* the huge zero page, or a file's */
+		bitmap_zero(leaf->armed, PTRS_PER_PTE);
+		goto unlock;
+	}
+	if (PageAnonExclusive(head)) {
+		ClearPageAnonExclusive(head);
+		if (unlikely(ff_leaf_is_in_use(lazy, folio, 1, spare))) {
+			SetPageAnonExclusive(head);
+			if (spare && spare->spare_count < HPAGE_PMD_NR) {
+				step = FF_STEP_NEED_SPARE;
+				goto unlock;
+			}
+			for (index = 0; index < HPAGE_PMD_NR; index++)
+				ff_leaf_copy(lazy, leaf, index, head + index, spare);
+			goto done;
+		}
+	}
+	/* The references of its parts are its own. */
+	folio_ref_add(folio, HPAGE_PMD_NR);
+	for (index = 0; index < HPAGE_PMD_NR; index++)
+		leaf->pages[index] = head + index;
+	bitmap_fill(leaf->held, PTRS_PER_PTE);
+done:
+	bitmap_zero(leaf->armed, PTRS_PER_PTE);
+	leaf->finalized[path] += HPAGE_PMD_NR;
+unlock:
+	spin_unlock(lock);
+	return step;
+}
+
+/* Holds those of @wanted that are armed, from @first to @last. */
+static enum ff_step ff_leaf_hold_some(struct ff_lazy *lazy, struct ff_leaf *leaf, const unsigned long *wanted,
+				       u32 first, u32 last, enum ff_path path, struct ff_pages *spare)
+{
+	struct ff_large large = {};
+	enum ff_step step = FF_STEP_NEXT;
+	spinlock_t *lock;
+	pte_t *ptep;
+	u32 index;
+
+	index = find_next_and_bit(wanted, leaf->armed, last, first);
+	if (index >= last)
+		return FF_STEP_NEXT;
+	/* Something is armed, so the page table is there. */
+	if (leaf->huge)
+		return ff_leaf_hold_huge(lazy, leaf, path, spare);
+	lock = pte_lockptr(lazy->mm, &leaf->pmd);
+	ptep = pte_offset_kernel(&leaf->pmd, leaf->addr);
+	spin_lock(lock);
+	while (index < last) {
+		step = ff_leaf_hold(lazy, leaf, index, ptep_get(ptep + index), spare, &large);
+		if (step != FF_STEP_NEXT)
+			break;
+		leaf->finalized[path]++;
+		index = find_next_and_bit(wanted, leaf->armed, last, index + 1);
+	}
+	spin_unlock(lock);
+	return step;
+}
+
+enum ff_step ff_leaf_finalize(struct ff_lazy *lazy, struct ff_leaf *leaf, unsigned long start, unsigned long end,
+			       enum ff_path path, struct ff_pages *spare)
+{
+	u32 first = ff_leaf_index(leaf, start), last = ff_leaf_index(leaf, end);
+
+	return ff_leaf_hold_some(lazy, leaf, leaf->armed, first, last, path, spare);
+}
+
+enum ff_step ff_leaf_settle(struct ff_lazy *lazy, struct ff_leaf *leaf, struct ff_pages *spare)
+{
+	return ff_leaf_hold_some(lazy, leaf, leaf->suspect, 0, PTRS_PER_PTE, FF_PATH_STOP, spare);
+}
+
+/* Does a fault at @pte change no other entry? A NUMA hinting fault maps all of a large folio anew. */
+static bool ff_fault_stays(pte_t pte)
+{
+	return !pte_protnone(pte) && !PageCompound(pfn_to_page(pte_pfn(pte)));
+}
+
+void ff_leaf_finalize_fault(struct ff_lazy *lazy, struct ff_leaf *leaf, unsigned long addr)
+{
+	u32 index = ff_leaf_index(leaf, addr);
+	pte_t *ptep;
+
+	if (!test_bit(index, leaf->armed))
+		return;
+	ptep = leaf->huge ? NULL : pte_offset_kernel(&leaf->pmd, leaf->addr) + index;
+	if (ptep && ff_fault_stays(ptep_get(ptep)))
+		ff_leaf_hold_some(lazy, leaf, leaf->armed, index, index + 1, FF_PATH_FAULT, NULL);
+	else
+		ff_leaf_hold_some(lazy, leaf, leaf->armed, 0, PTRS_PER_PTE, FF_PATH_FAULT, NULL);
+}
+
+/* ---- handing over ------------------------------------------------------ */
+
+u32 ff_leaf_runs(const struct ff_leaf *leaf)
+{
+	u32 runs = 0, index;
+	int before = 0;
+
+	for (index = 0; index < PTRS_PER_PTE; index++) {
+		int kind = test_bit(index, leaf->held) | test_bit(index, leaf->copied) << 1 |
+			   test_bit(index, leaf->unreadable) << 2;
+
+		runs += kind && kind != before;
+		before = kind;
+	}
+	return runs;
+}
+
+void ff_leaf_collect(struct ff_leaf *leaf, unsigned long start, unsigned long end, struct ff_pages *pages)
+{
+	unsigned long addr;
+
+	for (addr = start; addr < end; addr += PAGE_SIZE) {
+		u32 index = ff_leaf_index(leaf, addr);
+
+		if (test_bit(index, leaf->unreadable))
+			ff_pages_push_unreadable(pages, addr);
+		else if (__test_and_clear_bit(index, leaf->held))
+			ff_pages_push(pages, addr, leaf->pages[index],
+				      test_bit(index, leaf->copied) ? FF_RUN_COPIED : 0);
+	}
+}
