@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::how::{Arm, Freeze, How};
 use crate::take::{Job, Output, Request};
 
 /// Where the daemon listens for requests.
@@ -59,6 +60,15 @@ pub struct TakeArgs {
     /// The longest that the processes may stand still, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=60000))]
     pub deadline: u32,
+    /// How their memory is made copy-on-write
+    #[arg(long, value_enum, default_value = "auto", value_name = "MODE")]
+    pub arm: Arm,
+    /// When a thread counts as still
+    #[arg(long, value_enum, default_value = "auto", value_name = "MODE")]
+    pub freeze: Freeze,
+    /// Start over when a thread that slept in a system call ran on there while the memory was armed
+    #[arg(long)]
+    pub strict: bool,
     /// The kernel module's device
     #[arg(long, value_name = "PATH", default_value = snap_common::abi::DEVICE_PATH)]
     pub device: PathBuf,
@@ -78,7 +88,12 @@ impl TakeArgs {
             job: Job {
                 device: self.device.clone(),
                 pids: self.pids.clone(),
-                deadline_ms: self.deadline,
+                how: How {
+                    deadline_ms: self.deadline,
+                    arm: self.arm,
+                    freeze: self.freeze,
+                    strict: self.strict,
+                },
             },
             socket: (!self.no_daemon).then(|| self.socket.clone()),
             output: match &self.output {
@@ -127,6 +142,7 @@ mod tests {
     use clap::{CommandFactory as _, Parser as _};
 
     use super::{Cli, Command};
+    use crate::how::{Arm, Freeze};
     use crate::take::Output;
 
     fn request(line: &str) -> crate::take::Request {
@@ -147,6 +163,23 @@ mod tests {
         assert!(Cli::try_parse_from(["freezeframe", "take"]).is_err());
         assert!(Cli::try_parse_from(["freezeframe", "take", "--pid", "0"]).is_err());
         assert!(Cli::try_parse_from(["freezeframe", "take", "--pid", "x"]).is_err());
+    }
+
+    #[test]
+    fn the_modes_have_their_names() {
+        let how = request("freezeframe take --pid 1 --arm lazy --freeze signal --strict")
+            .job
+            .how;
+        assert_eq!(
+            (how.arm, how.freeze, how.strict),
+            (Arm::Lazy, Freeze::Signal, true)
+        );
+        let how = request("freezeframe take --pid 1").job.how;
+        assert_eq!(
+            (how.arm, how.freeze, how.strict),
+            (Arm::Auto, Freeze::Auto, false)
+        );
+        assert!(Cli::try_parse_from(["freezeframe", "take", "--pid", "1", "--arm", "quick"]).is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 use snap_common::abi;
 
 use crate::failure::{Failure, Refusal};
+use crate::how::How;
 
 /// What stands between us and the module.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +150,7 @@ impl Device {
     /// # Errors
     ///
     /// When the module refuses or fails; nothing is frozen then.
-    pub fn take(&self, targets: &[Target], deadline_ms: u32) -> Result<Snapshot, DeviceError> {
+    pub fn take(&self, targets: &[Target], how: &How) -> Result<Snapshot, DeviceError> {
         let raw: Vec<_> = targets
             .iter()
             .map(|target| abi::Target {
@@ -162,7 +163,10 @@ impl Device {
         take.size = u32::try_from(size_of::<abi::Take>()).unwrap_or(0);
         take.targets = raw.as_ptr() as u64;
         take.target_count = u32::try_from(raw.len()).unwrap_or(u32::MAX);
-        take.deadline_ms = deadline_ms;
+        take.deadline_ms = how.deadline_ms;
+        take.arm = how.arm.to_raw();
+        take.freeze = how.freeze.to_raw();
+        take.flags = if how.strict { abi::TAKE_STRICT } else { 0 };
         // SAFETY: IOC_TAKE reads and writes one `struct ff_take`, which `take` is, and reads `target_count` targets
         // at `targets`, which `raw` holds. Both outlive the call.
         let done = unsafe { self.ioctl(abi::IOC_TAKE, &raw mut take) };

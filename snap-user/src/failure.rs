@@ -134,6 +134,10 @@ fn explain(refusal: &Refusal, source: &io::Error) -> (FailureKind, String) {
         abi::REASON_INJECTED => (Other, format!("a fault was injected in {phase}: this is a test build of the module")),
         abi::REASON_PERMISSION => (Permission, "not permitted; run as root (CAP_SYS_ADMIN)".into()),
         abi::REASON_NO_FD => (Other, "no free file descriptor; raise `ulimit -n`".into()),
+        abi::REASON_WOKEN => (
+            Timeout,
+            "in every try a thread that slept in a system call ran on there; retry, or leave --strict away".into(),
+        ),
         _ => (Other, format!("the module answered in {phase}: {source}")),
     }
 }
@@ -164,7 +168,7 @@ mod tests {
 
     #[test]
     fn every_reason_is_one_line_that_names_the_process() {
-        for reason in 1..=abi::REASON_NO_FD {
+        for reason in 1..=abi::REASON_WOKEN {
             let line = failure(reason, Some(1)).to_string();
             assert!(line.starts_with("cannot snapshot process 34: "), "{line}");
             assert!(!line.contains('\n'), "{line}");

@@ -82,6 +82,36 @@ impl Image {
     ///
     /// When they cannot be read, or point outside of the image.
     pub fn read<S: ImageSource + ?Sized>(source: &S, image_bytes: u64) -> Result<Self, ImageError> {
+        let header = Self::read_header(source, image_bytes)?;
+        let image = Self {
+            processes: read_table(source, &header, header.processes)?,
+            threads: read_table(source, &header, header.threads)?,
+            vmas: read_table(source, &header, header.vmas)?,
+            runs: read_table(source, &header, header.runs)?,
+            blobs: read_slice(source, &header, header.blobs)?,
+            header,
+        };
+        image.check()?;
+        Ok(image)
+    }
+
+    /// The processes alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Image::read`].
+    pub fn read_processes<S: ImageSource + ?Sized>(
+        source: &S,
+        image_bytes: u64,
+    ) -> Result<Vec<abi::ImageProcess>, ImageError> {
+        let header = Self::read_header(source, image_bytes)?;
+        read_table(source, &header, header.processes)
+    }
+
+    fn read_header<S: ImageSource + ?Sized>(
+        source: &S,
+        image_bytes: u64,
+    ) -> Result<abi::ImageHeader, ImageError> {
         let bytes = read_bytes(source, 0, size_of::<abi::ImageHeader>())?;
         let header: abi::ImageHeader =
             record(&bytes).ok_or(ImageError::Damaged("it is shorter than its header"))?;
@@ -102,16 +132,7 @@ impl Image {
         if end != image_bytes || header.page_size != PAGE_SIZE {
             return Err(ImageError::Damaged("its size is not what its header says"));
         }
-        let image = Self {
-            processes: read_table(source, &header, header.processes)?,
-            threads: read_table(source, &header, header.threads)?,
-            vmas: read_table(source, &header, header.vmas)?,
-            runs: read_table(source, &header, header.runs)?,
-            blobs: read_slice(source, &header, header.blobs)?,
-            header,
-        };
-        image.check()?;
-        Ok(image)
+        Ok(header)
     }
 
     fn check(&self) -> Result<(), ImageError> {

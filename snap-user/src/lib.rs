@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod drain;
 pub mod exit;
 pub mod failure;
+pub mod how;
 pub mod image;
 pub mod metrics;
 pub mod output;

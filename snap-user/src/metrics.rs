@@ -145,7 +145,7 @@ fn seconds(nanoseconds: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::Metrics;
-    use crate::report::{PhaseReport, Report};
+    use crate::report::{Finalized, PhaseReport, Report};
 
     fn report() -> Report {
         let arm = PhaseReport {
@@ -155,8 +155,14 @@ mod tests {
         };
         Report {
             id: 1,
-            mode: "eager".into(),
+            mode: "lazy".into(),
+            spaces: Vec::new(),
             window_ns: 9_000,
+            stall_ns: 700,
+            finalized: Finalized {
+                background: 11,
+                ..Finalized::default()
+            },
             pages_armed: 17,
             pages_copied: 0,
             image_bytes: 70_000,

@@ -6,15 +6,26 @@ use serde::{Deserialize, Serialize};
 use snap_common::abi;
 use snap_common::phase::Phase;
 
+use crate::how::Arm;
+
 /// One snapshot, as `--json` prints it. Fields are only ever added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Counts up since the module was loaded.
     pub id: u64,
-    /// How the memory was armed.
+    /// How the memory was armed: the mode of all processes, or `mixed`.
     pub mode: String,
+    /// How the memory of each process was armed, and why so.
+    #[serde(default)]
+    pub spaces: Vec<SpaceReport>,
     /// How long the targets stood still.
     pub window_ns: u64,
+    /// The longest that a target was kept after the window, for a page to be held.
+    #[serde(default)]
+    pub stall_ns: u64,
+    /// Who held the pages that were armed lazily.
+    #[serde(default)]
+    pub finalized: Finalized,
     /// 4 KiB pages that the snapshot holds by reference.
     pub pages_armed: u64,
     /// 4 KiB pages that had to be copied while the targets stood still (in use by a device, or shared memory).
@@ -35,6 +46,51 @@ pub struct Report {
     pub phases: Vec<PhaseReport>,
 }
 
+/// How the memory of a process was armed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceReport {
+    /// The process.
+    pub pid: i32,
+    /// The mode.
+    pub mode: String,
+    /// Why that one.
+    pub why: String,
+}
+
+impl SpaceReport {
+    /// Reads what the image says.
+    #[must_use]
+    pub fn new(process: &abi::ImageProcess) -> Self {
+        Self {
+            pid: process.pid,
+            mode: Arm::name(process.arm_mode).to_owned(),
+            why: Arm::why(process.arm_reason).to_owned(),
+        }
+    }
+}
+
+fn common_mode(spaces: &[SpaceReport]) -> &str {
+    let mut modes = spaces.iter().map(|space| space.mode.as_str());
+    match modes.next() {
+        Some(first) if modes.all(|mode| mode == first) => first,
+        Some(_) => "mixed",
+        None => "none",
+    }
+}
+
+/// Lazily armed pages, by who took the reference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finalized {
+    /// The stop: they were in use, or about to change.
+    pub stop: u64,
+    /// Page faults of the targets.
+    pub fault: u64,
+    /// Changes of their mappings.
+    pub notifier: u64,
+    /// The snapshot's own pass after the window.
+    pub background: u64,
+}
+
 /// One phase of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhaseReport {
@@ -47,9 +103,10 @@ pub struct PhaseReport {
 }
 
 impl Report {
-    /// Reads what the module reported.
+    /// Reads what the module reported, and how each process was armed.
     #[must_use]
-    pub fn new(take: &abi::Take) -> Self {
+    pub fn new(take: &abi::Take, processes: &[abi::ImageProcess]) -> Self {
+        let spaces: Vec<_> = processes.iter().map(SpaceReport::new).collect();
         let phases = Phase::ALL
             .iter()
             .zip(&take.phases)
@@ -61,8 +118,16 @@ impl Report {
             });
         Self {
             id: take.id,
-            mode: "eager".to_owned(),
+            mode: common_mode(&spaces).to_owned(),
+            spaces,
             window_ns: take.window_ns,
+            stall_ns: take.stall_ns,
+            finalized: Finalized {
+                stop: take.counts.finalized[abi::PATH_STOP as usize],
+                fault: take.counts.finalized[abi::PATH_FAULT as usize],
+                notifier: take.counts.finalized[abi::PATH_NOTIFIER as usize],
+                background: take.counts.finalized[abi::PATH_BACKGROUND as usize],
+            },
             pages_armed: take.counts.pages_armed,
             pages_copied: take.counts.pages_copied,
             image_bytes: take.image_bytes,
@@ -107,9 +172,10 @@ impl Report {
         let threads = self.threads_parked + self.threads_asleep;
         let _ = write!(
             table,
-            "\n  window        {:>10}\n  stood still   {:>10} threads of {} processes ({} parked, {} asleep in the kernel)\n  \
+            "\n  window        {:>10}\n  then a stall  {:>10} at most, of a target that was first to change a page\n  stood still   {:>10} threads of {} processes ({} parked, {} asleep in the kernel)\n  \
              pages armed   {:>10} ({})\n  pages copied  {:>10}\n",
             duration(self.window_ns),
+            duration(self.stall_ns),
             threads,
             self.processes,
             self.threads_parked,
@@ -158,6 +224,15 @@ mod tests {
 
     use super::{Report, bytes, duration};
 
+    fn process(pid: i32, mode: u32) -> abi::ImageProcess {
+        // SAFETY: `struct ff_image_process` is made of integers alone.
+        let mut process: abi::ImageProcess = unsafe { std::mem::zeroed() };
+        process.pid = pid;
+        process.arm_mode = mode;
+        process.arm_reason = abi::ARM_DEFAULT;
+        process
+    }
+
     fn report() -> Report {
         // SAFETY: `struct ff_take` is made of integers alone.
         let mut take: abi::Take = unsafe { std::mem::zeroed() };
@@ -172,7 +247,7 @@ mod tests {
             begin_ns: 2_000,
             end_ns: 2_001_000,
         };
-        Report::new(&take)
+        Report::new(&take, &[process(1, abi::ARM_LAZY), process(2, abi::ARM_LAZY)])
     }
 
     #[test]
@@ -184,6 +259,18 @@ mod tests {
         assert_eq!(json["phases"][1]["name"], "arm");
         assert_eq!(json["phases"][1]["start_ns"], 2_000);
         assert_eq!(json["phases"][1]["duration_ns"], 1_999_000);
+    }
+
+    #[test]
+    fn each_process_has_its_mode() {
+        let report = report();
+        assert_eq!(report.mode, "lazy");
+        assert_eq!(report.spaces[1].pid, 2);
+        assert_eq!(report.spaces[1].why, "the default");
+        // SAFETY: `struct ff_take` is made of integers alone.
+        let take: abi::Take = unsafe { std::mem::zeroed() };
+        let mixed = [process(1, abi::ARM_LAZY), process(2, abi::ARM_EAGER)];
+        assert_eq!(Report::new(&take, &mixed).mode, "mixed");
     }
 
     #[test]

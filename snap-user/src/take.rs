@@ -15,6 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::device::{Device, DeviceError, Snapshot, Target};
 use crate::drain::{DrainError, drain};
 use crate::exit::{DaemonError, Exit};
+use crate::how::How;
+use crate::image::Image;
 use crate::output::{OutputError, PartialFile};
 use crate::report::Report;
 use crate::serve;
@@ -37,8 +39,8 @@ pub struct Job {
     pub device: PathBuf,
     /// Process ids.
     pub pids: Vec<i32>,
-    /// The longest that the targets may stand still.
-    pub deadline_ms: u32,
+    /// How.
+    pub how: How,
 }
 
 /// What to snapshot, by whom, and where to.
@@ -111,7 +113,9 @@ fn name_the_file(error: anyhow::Error, file: Option<&PartialFile>) -> anyhow::Er
 /// When the module refuses or fails, or the sink does not take the archive.
 pub async fn perform(job: &Job, sink: Option<File>) -> anyhow::Result<Report> {
     let snapshot = Arc::new(snapshot(job.clone()).await?);
-    let mut report = Report::new(snapshot.take());
+    let processes =
+        Image::read_processes(snapshot.as_ref(), snapshot.image_bytes()).map_err(DrainError::from)?;
+    let mut report = Report::new(snapshot.take(), &processes);
     let Some(sink) = sink else { return Ok(report) };
     let (begin, clock) = (monotonic_ns(), Instant::now());
     report.archive_bytes = drain(snapshot, tokio::fs::File::from_std(sink)).await?;
@@ -133,7 +137,7 @@ fn monotonic_ns() -> u64 {
 async fn snapshot(job: Job) -> anyhow::Result<Snapshot> {
     let taken = tokio::task::spawn_blocking(move || -> Result<Snapshot, DeviceError> {
         let targets: Vec<_> = job.pids.into_iter().map(|pid| Target { pid }).collect();
-        Device::open(&job.device)?.take(&targets, job.deadline_ms)
+        Device::open(&job.device)?.take(&targets, &job.how)
     });
     Ok(taken.await??)
 }

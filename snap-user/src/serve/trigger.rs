@@ -20,6 +20,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::tracing::Tracing;
 use crate::exit::{DaemonError, Exit};
+use crate::how::How;
 use crate::metrics::Metrics;
 use crate::report::Report;
 use crate::take::{Job, perform};
@@ -32,7 +33,7 @@ const REQUEST_BYTES: usize = 64 * 1024;
 #[serde(deny_unknown_fields)]
 struct Question {
     pids: Vec<i32>,
-    deadline_ms: u32,
+    how: How,
 }
 
 /// What the daemon answers.
@@ -70,7 +71,7 @@ pub async fn ask(socket: &Path, job: &Job, output: Option<&File>) -> anyhow::Res
     };
     let question = Question {
         pids: job.pids.clone(),
-        deadline_ms: job.deadline_ms,
+        how: job.how,
     };
     let mut line = serde_json::to_vec(&question)?;
     line.push(b'\n');
@@ -264,7 +265,7 @@ async fn answer(
     let job = Job {
         device,
         pids: question.pids,
-        deadline_ms: question.deadline_ms,
+        how: question.how,
     };
     let _watch = tracing.watch(&job.pids);
     match perform(&job, output.map(File::from)).await {

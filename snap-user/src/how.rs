@@ -1,0 +1,92 @@
+//! How a snapshot is taken: how memory is armed, when a thread counts as still, how long that may take.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use snap_common::abi;
+
+/// How memory is made copy-on-write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Arm {
+    /// What suits each address space
+    #[default]
+    Auto,
+    /// Take a reference to every page while the processes stand still
+    Eager,
+    /// Only write-protect while they stand still, and take the references afterwards
+    Lazy,
+}
+
+/// When a thread counts as still.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Freeze {
+    /// As ipi
+    #[default]
+    Auto,
+    /// When it is parked, or sleeps in the kernel
+    Soft,
+    /// As soft, or when it was preempted in user mode: it need not run to be still
+    Ipi,
+    /// When it is parked: system calls are interrupted for that, and may fail with EINTR
+    Signal,
+}
+
+/// How a snapshot is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct How {
+    /// The longest that the targets may stand still, in milliseconds; 0 for the module's default.
+    pub deadline_ms: u32,
+    /// How memory is armed.
+    pub arm: Arm,
+    /// When a thread counts as still.
+    pub freeze: Freeze,
+    /// Start over when a thread that slept ran in the kernel meanwhile.
+    pub strict: bool,
+}
+
+impl Arm {
+    /// `enum ff_arm_mode`.
+    #[must_use]
+    pub const fn to_raw(self) -> u32 {
+        match self {
+            Self::Auto => abi::ARM_AUTO,
+            Self::Eager => abi::ARM_EAGER,
+            Self::Lazy => abi::ARM_LAZY,
+        }
+    }
+
+    /// The name of an `enum ff_arm_mode` of an image.
+    #[must_use]
+    pub const fn name(raw: u32) -> &'static str {
+        match raw {
+            abi::ARM_EAGER => "eager",
+            abi::ARM_LAZY => "lazy",
+            _ => "unknown",
+        }
+    }
+
+    /// What an `enum ff_arm_reason` of an image says.
+    #[must_use]
+    pub const fn why(raw: u32) -> &'static str {
+        match raw {
+            abi::ARM_ASKED => "asked for",
+            abi::ARM_DEFAULT => "the default",
+            abi::ARM_NO_HOOK => "the kernel's page fault handler cannot be hooked; see `freezeframe doctor`",
+            _ => "unknown",
+        }
+    }
+}
+
+impl Freeze {
+    /// `enum ff_freeze_mode`.
+    #[must_use]
+    pub const fn to_raw(self) -> u32 {
+        match self {
+            Self::Auto => abi::FREEZE_AUTO,
+            Self::Soft => abi::FREEZE_SOFT,
+            Self::Ipi => abi::FREEZE_IPI,
+            Self::Signal => abi::FREEZE_SIGNAL,
+        }
+    }
+}
