@@ -60,7 +60,9 @@ static __always_inline enum ff_step ff_arm_pte(struct ff_walk *walk, unsigned lo
 	}
 	if (ff_test_skips_arm())
 		goto hold;
-	if (pte_write(pte))
+	if (likely(ff_pte_is_warm(pte)))
+		ff_pte_wrprotect_warm(ptep, pte);
+	else if (pte_write(pte))
 		pte = ff_pte_wrprotect(ptep, pte);
 	/* Pages of fork() and KSM are not exclusive: a write copies them as soon as we hold a reference. */
 	if (PageAnonExclusive(page)) {

@@ -46,6 +46,19 @@ static inline int ff_folio_mapped(struct folio *folio)
 #endif
 }
 
+/*
+ * pte_wrprotect() of an entry with RW and DIRTY set. 6.6 moves the dirty bit of what is not writable elsewhere, for
+ * shadow stacks, by shifts that cost more than the rest of the loop.
+ */
+static __always_inline pteval_t ff_pteval_wrprotect_dirty(pteval_t value)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+	return (value & ~(_PAGE_RW | _PAGE_DIRTY)) | _PAGE_SAVED_DIRTY;
+#else
+	return value & ~_PAGE_RW;
+#endif
+}
+
 /* The static function that all of GUP-fast goes through; 6.10 renamed it. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
 #define FF_GUP_FAST "gup_fast_fallback"

@@ -9,8 +9,12 @@
 #include <linux/tracepoint.h>
 
 #include "compat.h"
+#include "regs.h"
 #include "snapshot.h"
 #include "test.h"
+
+/* How long to wait for running threads without sleeping: the scheduler takes some 50 us to bring a sleeper back. */
+#define FF_FREEZE_SPIN_NS (200 * NSEC_PER_USEC)
 
 /* The snapshot whose threads are being frozen. At most one: takes are serialized. */
 static struct ff_snapshot *ff_freezing;
@@ -55,13 +59,18 @@ static void ff_thread_park(struct callback_head *work)
 
 /* ---- noting threads ---------------------------------------------------- */
 
-static int ff_freezer_add_spare(struct ff_freezer *freezer, u32 count)
+/* Each with room for the registers of a thread like @like. */
+static int ff_freezer_add_spare(struct ff_freezer *freezer, u32 count, struct task_struct *like)
 {
 	while (count--) {
 		struct ff_thread *thread = kzalloc(sizeof(*thread), GFP_KERNEL);
 
 		if (!thread)
 			return -ENOMEM;
+		if (ff_regs_reserve(thread, like)) {
+			kfree(thread);
+			return -ENOMEM;
+		}
 		spin_lock(&freezer->lock);
 		list_add(&thread->link, &freezer->spare);
 		spin_unlock(&freezer->lock);
@@ -110,7 +119,7 @@ static bool ff_freezer_ask(struct ff_freezer *freezer, struct task_struct *task,
 	}
 	init_task_work(&thread->work, ff_thread_park);
 	atomic_inc(&freezer->busy);
-	if (task_work_add(task, &thread->work, TWA_RESUME)) {
+	if (task_work_add(task, &thread->work, freezer->mode == FF_FREEZE_SIGNAL ? TWA_SIGNAL : TWA_RESUME)) {
 		atomic_dec(&freezer->busy);
 		thread->gone = true;
 	} else {
@@ -130,41 +139,79 @@ static s32 ff_snapshot_find_mm(struct ff_snapshot *snap, struct mm_struct *mm)
 	return -1;
 }
 
-/*
- * Asks every thread that is not known yet; returns how many there were. Threads of other processes that
- * share a target's memory (vfork, CLONE_VM) are found by it.
- */
-static u32 ff_freezer_scan(struct ff_snapshot *snap)
+/* Asks the threads of one process, if it has the memory of process @index. Under rcu_read_lock. */
+static u32 ff_freezer_scan_process(struct ff_snapshot *snap, struct task_struct *process, u32 index)
 {
-	struct ff_freezer *freezer = &snap->freezer;
+	struct mm_struct *mm = snap->processes[index].space->mm;
+	struct task_struct *task;
+	u32 fresh = 0;
+
+	for_each_thread(process, task) {
+		if (READ_ONCE(task->mm) != mm)
+			continue;
+		spin_lock(&snap->freezer.lock);
+		fresh += ff_freezer_ask(&snap->freezer, task, index);
+		spin_unlock(&snap->freezer.lock);
+	}
+	return fresh;
+}
+
+/* Threads of other processes that share a target's memory (vfork, CLONE_VM) are found by it. Under rcu_read_lock. */
+static u32 ff_freezer_scan_others(struct ff_snapshot *snap)
+{
 	struct task_struct *process, *task;
 	u32 fresh = 0;
 
-	rcu_read_lock();
 	for_each_process(process) {
-		struct mm_struct *mm = READ_ONCE(process->mm);
 		s32 index = -1;
 
 		for_each_thread(process, task) {
-			mm = READ_ONCE(task->mm);
+			struct mm_struct *mm = READ_ONCE(task->mm);
+
 			if (!mm)
 				continue;
 			index = ff_snapshot_find_mm(snap, mm);
-			if (index < 0)
-				break;
-			spin_lock(&freezer->lock);
-			if (snap->processes[index].leader != process) {
-				u32 other;
-
-				for (other = 0; other < snap->process_count; other++) {
-					if (snap->processes[other].leader == process)
-						index = other;
-				}
-			}
-			fresh += ff_freezer_ask(freezer, task, index);
-			spin_unlock(&freezer->lock);
+			break;
 		}
+		if (index >= 0)
+			fresh += ff_freezer_scan_process(snap, process, index);
 	}
+	return fresh;
+}
+
+/*
+ * May somebody have a target's memory who is not known? Each thread counts as one user of it, and so do we. The users
+ * are read first: a thread that exits between the two looks makes us search for nobody, not miss somebody.
+ */
+static bool ff_freezer_misses_users(struct ff_snapshot *snap)
+{
+	struct ff_thread *thread;
+	long users = 0;
+	u32 index;
+
+	for (index = 0; index < snap->space_count; index++)
+		users += atomic_read(&snap->spaces[index].mm->mm_users) - 1;
+	smp_rmb();
+	spin_lock(&snap->freezer.lock);
+	list_for_each_entry(thread, &snap->freezer.threads, link)
+		users -= READ_ONCE(thread->task->mm) == snap->processes[thread->process].space->mm;
+	spin_unlock(&snap->freezer.lock);
+	return users > 0;
+}
+
+/*
+ * Asks every thread that is not known yet; returns how many there were. Looking at every process of the machine takes
+ * its time, in the window, and is hardly ever needed.
+ */
+static u32 ff_freezer_scan(struct ff_snapshot *snap)
+{
+	u32 index, fresh = 0;
+
+	rcu_read_lock();
+	for (index = 0; index < snap->process_count; index++)
+		fresh += ff_freezer_scan_process(snap, snap->processes[index].leader, index);
+	if (ff_freezer_misses_users(snap))
+		fresh += ff_freezer_scan_others(snap);
 	rcu_read_unlock();
 	return fresh;
 }
@@ -190,6 +237,16 @@ static void ff_freezer_on_newtask(void *data, struct task_struct *task, unsigned
 
 /* ---- waiting until they are still -------------------------------------- */
 
+/*
+ * Was it in user mode when an interrupt or a page fault took it here? The entry code notes -1 there for everything
+ * but system calls, and what is left of the way back writes to no user memory. A page fault does, but not now: we
+ * hold mmap_lock.
+ */
+static bool ff_thread_was_in_user_mode(struct task_struct *task)
+{
+	return (long)task_pt_regs(task)->orig_ax == -1;
+}
+
 static bool ff_thread_is_still(struct ff_thread *thread, struct mm_struct *mm)
 {
 	struct task_struct *task = thread->task;
@@ -208,8 +265,17 @@ static bool ff_thread_is_still(struct ff_thread *thread, struct mm_struct *mm)
 		return true;
 	}
 	smp_mb(); /* the work was queued before we look whether it sleeps */
-	if (READ_ONCE(task->__state) == TASK_RUNNING || READ_ONCE(task->on_cpu) || ff_task_queued(task))
+	if (READ_ONCE(task->on_cpu))
 		return false;
+	if (READ_ONCE(task->__state) == TASK_RUNNING || ff_task_queued(task)) {
+		if (thread->freezer->mode != FF_FREEZE_IPI || !ff_thread_was_in_user_mode(task))
+			return false;
+		thread->still_ns = ktime_get_ns();
+		thread->state = FF_THREAD_PARKED;
+		return true;
+	}
+	if (thread->freezer->mode == FF_FREEZE_SIGNAL && (READ_ONCE(task->__state) & TASK_INTERRUPTIBLE))
+		return false; /* about to wake up */
 	thread->switches = task->nvcsw + task->nivcsw;
 	thread->still_ns = ktime_get_ns();
 	thread->state = FF_THREAD_ASLEEP;
@@ -234,11 +300,43 @@ static struct ff_thread *ff_freezer_first_running(struct ff_snapshot *snap)
 int ff_freezer_prepare(struct ff_snapshot *snap)
 {
 	struct ff_freezer *freezer = &snap->freezer;
-	u32 index, threads = 16;
+	u32 index;
+	int err = 0;
 
-	for (index = 0; index < snap->process_count; index++)
-		threads += get_nr_threads(snap->processes[index].leader) + 4;
-	return ff_freezer_add_spare(freezer, threads);
+	freezer->mode = snap->take->freeze ?: FF_FREEZE_IPI;
+	for (index = 0; index < snap->process_count && !err; index++) {
+		struct task_struct *leader = snap->processes[index].leader;
+
+		err = ff_freezer_add_spare(freezer, get_nr_threads(leader) + 8, leader);
+	}
+	return err;
+}
+
+static void ff_freezer_nudge(void *unused)
+{
+}
+
+/* When this returns, no processor is in user mode with a target: the interrupt's way back leads past the work. */
+static void ff_freezer_interrupt(struct ff_snapshot *snap)
+{
+	u32 index;
+
+	for (index = 0; index < snap->space_count; index++)
+		on_each_cpu_mask(mm_cpumask(snap->spaces[index].mm), ff_freezer_nudge, NULL, 1);
+}
+
+/* Those who are on a processor are on their way: spinning for them is shorter than a sleep. */
+static void ff_freezer_await(struct ff_snapshot *snap)
+{
+	u64 until = ktime_get_ns() + FF_FREEZE_SPIN_NS;
+
+	while (ff_freezer_first_running(snap) && time_before(jiffies, snap->freezer.deadline) &&
+	       !fatal_signal_pending(current)) {
+		if (snap->freezer.mode == FF_FREEZE_IPI && ktime_get_ns() < until)
+			cpu_relax();
+		else
+			usleep_range(10, 30);
+	}
 }
 
 void ff_freezer_open(struct ff_snapshot *snap)
@@ -269,6 +367,8 @@ int ff_freezer_freeze(struct ff_snapshot *snap)
 		u32 fresh = ff_freezer_scan(snap);
 
 		snap->take->counts.rescans++;
+		if (fresh && freezer->mode == FF_FREEZE_IPI)
+			ff_freezer_interrupt(snap);
 		if (freezer->short_of_memory)
 			return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
 		running = ff_freezer_first_running(snap);
@@ -282,9 +382,8 @@ int ff_freezer_freeze(struct ff_snapshot *snap)
 			return ff_fail(snap, -ETIMEDOUT, FF_REASON_FREEZE_TIMEOUT, running ? (s32)running->process : -1,
 				       0);
 		}
-		while (ff_freezer_first_running(snap) && time_before(jiffies, freezer->deadline) &&
-		       !fatal_signal_pending(current))
-			usleep_range(10, 30);
+		if (running)
+			ff_freezer_await(snap);
 	}
 }
 
@@ -307,6 +406,8 @@ int ff_freezer_check(struct ff_snapshot *snap)
 	spin_unlock(&snap->freezer.lock);
 	if (READ_ONCE(snap->freezer.escaped))
 		return ff_fail(snap, -ETIMEDOUT, FF_REASON_DEADLINE, -1, 0);
+	if ((snap->take->flags & FF_TAKE_STRICT) && counts->threads_woken)
+		return ff_fail(snap, -EAGAIN, FF_REASON_WOKEN, -1, 0);
 	return 0;
 }
 

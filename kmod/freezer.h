@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /*
- * Freezing by task work ("SOFT"): each thread gets work that parks it on its
- * way to user mode. A thread that sleeps in the kernel is as still as a parked
- * one: the work is queued, so it cannot reach user mode without parking.
+ * Freezing by task work: each thread gets work that parks it on its way to user mode. What else counts as still is the
+ * mode's (enum ff_freeze_mode):
+ *
+ * SOFT    A thread that sleeps in the kernel: the work is queued, so it cannot reach user mode without parking.
+ * IPI     Also one that was preempted in user mode, for the same reason: the way back leads past the work. So nobody
+ *         has to wait until each of many threads has had a processor. One interrupt to the processors that run threads
+ *         of the targets, and nobody is in user mode any more.
+ * SIGNAL  Sleeps that can be interrupted are; what sleeps on cannot be.
  */
 #ifndef FF_FREEZER_H
 #define FF_FREEZER_H
@@ -34,6 +39,7 @@ struct ff_thread {
 	unsigned long switches; /* context switches when it was found asleep */
 	void *regs;		/* register sets as the image has them */
 	u32 regs_length;
+	u32 regs_room;
 	struct ff_image_thread image;
 };
 
@@ -42,6 +48,7 @@ struct ff_freezer {
 	struct list_head threads;
 	struct list_head spare; /* allocated ahead, for threads found where nothing can be allocated */
 	DECLARE_HASHTABLE(known, 8);
+	u32 mode; /* enum ff_freeze_mode, never FF_FREEZE_AUTO */
 	u32 thread_count;
 	bool short_of_memory; /* a new thread could not be noted */
 
@@ -57,6 +64,7 @@ struct ff_freezer {
 int ff_freezer_module_init(void);
 void ff_freezer_module_exit(void);
 
+/* Allocates for all threads that there are. */
 int ff_freezer_prepare(struct ff_snapshot *snap);
 void ff_freezer_open(struct ff_snapshot *snap);
 int ff_freezer_freeze(struct ff_snapshot *snap);

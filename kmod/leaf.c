@@ -49,7 +49,10 @@ enum ff_step ff_leaf_arm(struct ff_walk *walk, struct ff_leaf *leaf, unsigned lo
 	for (; index < last; index++, ptep++) {
 		pte_t pte = ptep_get(ptep);
 
-		if (likely(pte_present(pte))) {
+		if (likely(ff_pte_is_warm(pte) && !ff_test_skips_arm())) {
+			ff_pte_wrprotect_warm(ptep, pte);
+			word |= BIT(index % BITS_PER_LONG);
+		} else if (likely(pte_present(pte))) {
 			/* What has no struct page, nobody holds; whether the others are private is asked later. */
 			if (likely(!pte_special(pte) && !pte_devmap(pte))) {
 				if (pte_write(pte) && !ff_test_skips_arm())

@@ -17,7 +17,7 @@ static bool ff_regset_wanted(const struct user_regset *set)
 	       set->core_note_type == NT_X86_XSTATE;
 }
 
-static int ff_regs_allocate(struct ff_thread *thread, const struct user_regset_view *view)
+static size_t ff_regs_room(const struct user_regset_view *view)
 {
 	size_t bytes = 0;
 	unsigned int index;
@@ -28,7 +28,18 @@ static int ff_regs_allocate(struct ff_thread *thread, const struct user_regset_v
 		if (ff_regset_wanted(set))
 			bytes += sizeof(struct ff_regset_header) + ALIGN(set->n * set->size, 8);
 	}
-	thread->regs = kvzalloc(bytes, GFP_KERNEL);
+	return bytes;
+}
+
+int ff_regs_reserve(struct ff_thread *thread, struct task_struct *task)
+{
+	size_t room = ff_regs_room(task_user_regset_view(task));
+
+	if (thread->regs_room >= room)
+		return 0;
+	kvfree(thread->regs);
+	thread->regs = kvzalloc(room, GFP_KERNEL);
+	thread->regs_room = thread->regs ? room : 0;
 	return thread->regs ? 0 : -ENOMEM;
 }
 
@@ -51,7 +62,7 @@ static int ff_thread_copy_regs(struct ff_thread *thread)
 	const struct user_regset_view *view = task_user_regset_view(thread->task);
 	unsigned int index;
 
-	if (ff_regs_allocate(thread, view))
+	if (ff_regs_reserve(thread, thread->task))
 		return -ENOMEM;
 	for (index = 0; index < view->n; index++) {
 		if (ff_regset_wanted(&view->regsets[index]))

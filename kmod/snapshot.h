@@ -11,11 +11,14 @@
 #include "freezer.h"
 #include "pages.h"
 
-/* What the image will say of one VMA, noted in the stop; the path is resolved after it. */
+/* What the image will say of one VMA, noted ahead and checked in the stop; the path is resolved after it. */
 struct ff_vma {
 	struct ff_image_vma image;
 	struct file *file; /* reference, or NULL */
 	const char *name;  /* of a special mapping, static; or NULL */
+	/* as it was noted, to see whether it changed since */
+	unsigned long vm_flags, vm_pgoff;
+	const struct vm_operations_struct *vm_ops;
 	bool lazy;	   /* its pages come with ff_lazy_collect() */
 };
 
@@ -23,6 +26,7 @@ struct ff_vma {
 struct ff_space {
 	struct mm_struct *mm; /* mm_users reference until the stop is over */
 	bool locked;	      /* we hold its mmap_lock for writing */
+	bool changed;	      /* the VMAs are not as they were noted */
 	struct ff_vma *vmas;
 	u32 vma_count;
 	u32 vma_capacity;

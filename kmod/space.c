@@ -50,10 +50,22 @@ int ff_space_check(struct ff_snapshot *snap, struct ff_space *space)
 	return err;
 }
 
+static void ff_space_forget_vmas(struct ff_space *space)
+{
+	while (space->vma_count) {
+		struct ff_vma *noted = &space->vmas[--space->vma_count];
+
+		if (noted->file)
+			fput(noted->file);
+	}
+}
+
+/* Where there is less room, what was noted is forgotten. */
 static int ff_space_reserve_vmas(struct ff_space *space, u32 capacity)
 {
 	if (capacity <= space->vma_capacity)
 		return 0;
+	ff_space_forget_vmas(space);
 	kvfree(space->vmas);
 	space->vma_capacity = 0;
 	space->vmas = kvcalloc(capacity, sizeof(*space->vmas), GFP_KERNEL);
@@ -61,109 +73,6 @@ static int ff_space_reserve_vmas(struct ff_space *space, u32 capacity)
 		return -ENOMEM;
 	space->vma_capacity = capacity;
 	return 0;
-}
-
-static void ff_space_choose(struct ff_snapshot *snap, struct ff_space *space)
-{
-	bool asked = snap->take->arm != FF_ARM_AUTO;
-
-	space->arm_mode = asked ? snap->take->arm : FF_ARM_LAZY;
-	space->arm_reason = asked ? FF_ARM_ASKED : FF_ARM_DEFAULT;
-	if (space->arm_mode == FF_ARM_LAZY && !ff_hook_ready()) {
-		space->arm_mode = FF_ARM_EAGER;
-		space->arm_reason = FF_ARM_NO_HOOK;
-	}
-}
-
-int ff_space_prepare(struct ff_snapshot *snap, struct ff_space *space)
-{
-	struct ff_walk_totals totals = {};
-	int err = 0;
-
-	ff_space_choose(snap, space);
-	if (space->arm_mode == FF_ARM_LAZY)
-		err = ff_lazy_begin(snap, space);
-	if (err)
-		return err;
-	mmap_read_lock(space->mm);
-	err = ff_walk_count(snap, space, &totals);
-	mmap_read_unlock(space->mm);
-	if (err)
-		return err;
-	space->anon_pages = totals.pages;
-	space->shared_pages = totals.shared;
-	err = ff_space_reserve_vmas(space, totals.vmas + totals.vmas / 4 + 16);
-	return err ? ff_fail(snap, err, FF_REASON_NO_MEMORY, -1, 0) : 0;
-}
-
-/* Either every lock or none: while we wait for one, nobody waits for us. */
-static bool ff_spaces_trylock(struct ff_snapshot *snap)
-{
-	u32 index;
-
-	for (index = 0; index < snap->space_count; index++) {
-		if (!ff_mmap_write_trylock(snap->spaces[index].mm)) {
-			ff_spaces_unlock(snap);
-			return false;
-		}
-		snap->spaces[index].locked = true;
-	}
-	return true;
-}
-
-static int ff_spaces_queue(struct ff_snapshot *snap)
-{
-	u32 index;
-
-	for (index = 0; index < snap->space_count; index++) {
-		if (mmap_write_lock_killable(snap->spaces[index].mm)) {
-			ff_spaces_unlock(snap);
-			return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
-		}
-		snap->spaces[index].locked = true;
-	}
-	return 0;
-}
-
-int ff_spaces_lock(struct ff_snapshot *snap)
-{
-	u32 index, try;
-	int err;
-
-	for (try = 0; !ff_spaces_trylock(snap); try++) {
-		if (fatal_signal_pending(current))
-			return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
-		if (try < FF_LOCK_TRIES) {
-			usleep_range(5, 20);
-			continue;
-		}
-		err = ff_spaces_queue(snap);
-		if (err)
-			return err;
-		break;
-	}
-	/* The stop begins here: from now on a page fault of a target waits. */
-	snap->take->phases[FF_PHASE_FREEZE_TASKS].begin_ns = ktime_get_ns();
-	for (index = 0; index < snap->space_count; index++) {
-		struct vm_area_struct *vma;
-		VMA_ITERATOR(vmi, snap->spaces[index].mm, 0);
-
-		for_each_vma(vmi, vma)
-			ff_vma_lock(vma);
-	}
-	return 0;
-}
-
-void ff_spaces_unlock(struct ff_snapshot *snap)
-{
-	u32 index;
-
-	for (index = 0; index < snap->space_count; index++) {
-		if (!snap->spaces[index].locked)
-			continue;
-		snap->spaces[index].locked = false;
-		mmap_write_unlock(snap->spaces[index].mm);
-	}
 }
 
 /* Is its file one of the kernel's own, on a filesystem that nobody can mount: secret memory, a ring of AIO? */
@@ -205,6 +114,9 @@ static void ff_space_note_vma(struct ff_vma *noted, struct vm_area_struct *vma)
 	noted->image.start = vma->vm_start;
 	noted->image.end = vma->vm_end;
 	noted->image.flags = ff_vma_flags(vma);
+	noted->vm_flags = vma->vm_flags;
+	noted->vm_pgoff = vma->vm_pgoff;
+	noted->vm_ops = vma->vm_ops;
 	if (vma->vm_file) {
 		struct inode *inode = file_inode(vma->vm_file);
 
@@ -222,23 +134,154 @@ static void ff_space_note_vma(struct ff_vma *noted, struct vm_area_struct *vma)
 	}
 }
 
+static bool ff_vma_is_as_noted(const struct ff_vma *noted, const struct vm_area_struct *vma)
+{
+	return noted->image.start == vma->vm_start && noted->image.end == vma->vm_end &&
+	       noted->vm_flags == vma->vm_flags && noted->vm_pgoff == vma->vm_pgoff && noted->file == vma->vm_file &&
+	       noted->vm_ops == vma->vm_ops;
+}
+
+/* Notes the VMAs anew. mmap_lock held. */
+static int ff_space_note_vmas(struct ff_snapshot *snap, struct ff_space *space)
+{
+	struct vm_area_struct *vma;
+	VMA_ITERATOR(vmi, space->mm, 0);
+
+	ff_space_forget_vmas(space);
+	if (ff_space_reserve_vmas(space, space->mm->map_count + space->mm->map_count / 4))
+		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, space->target, 0);
+	for_each_vma(vmi, vma) {
+		if (space->vma_count == space->vma_capacity)
+			return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, space->target, 0);
+		ff_space_note_vma(&space->vmas[space->vma_count++], vma);
+	}
+	return 0;
+}
+
+static void ff_space_choose(struct ff_snapshot *snap, struct ff_space *space)
+{
+	bool asked = snap->take->arm != FF_ARM_AUTO;
+
+	space->arm_mode = asked ? snap->take->arm : FF_ARM_LAZY;
+	space->arm_reason = asked ? FF_ARM_ASKED : FF_ARM_DEFAULT;
+	if (space->arm_mode == FF_ARM_LAZY && !ff_hook_ready()) {
+		space->arm_mode = FF_ARM_EAGER;
+		space->arm_reason = FF_ARM_NO_HOOK;
+	}
+}
+
+int ff_space_prepare(struct ff_snapshot *snap, struct ff_space *space)
+{
+	struct ff_walk_totals totals = {};
+	int err = 0;
+
+	ff_space_choose(snap, space);
+	if (space->arm_mode == FF_ARM_LAZY)
+		err = ff_lazy_begin(snap, space);
+	if (err)
+		return err;
+	mmap_read_lock(space->mm);
+	err = ff_walk_count(snap, space, &totals);
+	if (!err)
+		err = ff_space_note_vmas(snap, space);
+	mmap_read_unlock(space->mm);
+	space->anon_pages = totals.pages;
+	space->shared_pages = totals.shared;
+	return err;
+}
+
+/* Either every lock or none: while we wait for one, nobody waits for us. */
+static bool ff_spaces_trylock(struct ff_snapshot *snap)
+{
+	u32 index;
+
+	for (index = 0; index < snap->space_count; index++) {
+		if (!ff_mmap_write_trylock(snap->spaces[index].mm)) {
+			ff_spaces_unlock(snap);
+			return false;
+		}
+		snap->spaces[index].locked = true;
+	}
+	return true;
+}
+
+static int ff_spaces_queue(struct ff_snapshot *snap)
+{
+	u32 index;
+
+	for (index = 0; index < snap->space_count; index++) {
+		if (mmap_write_lock_killable(snap->spaces[index].mm)) {
+			ff_spaces_unlock(snap);
+			return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
+		}
+		snap->spaces[index].locked = true;
+	}
+	return 0;
+}
+
+/* Locks the VMAs against page faults, and looks whether they are as they were noted. */
+static void ff_space_lock_vmas(struct ff_space *space)
+{
+	struct vm_area_struct *vma;
+	VMA_ITERATOR(vmi, space->mm, 0);
+	u32 index = 0;
+
+	for_each_vma(vmi, vma) {
+		ff_vma_lock(vma);
+		if (index >= space->vma_count || !ff_vma_is_as_noted(&space->vmas[index], vma))
+			space->changed = true;
+		index++;
+	}
+	if (index != space->vma_count)
+		space->changed = true;
+}
+
+int ff_spaces_lock(struct ff_snapshot *snap)
+{
+	u32 index, try;
+	int err;
+
+	for (try = 0; !ff_spaces_trylock(snap); try++) {
+		if (fatal_signal_pending(current))
+			return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
+		if (try < FF_LOCK_TRIES) {
+			usleep_range(5, 20);
+			continue;
+		}
+		err = ff_spaces_queue(snap);
+		if (err)
+			return err;
+		break;
+	}
+	/* The stop begins here: from now on a page fault of a target waits. */
+	snap->take->phases[FF_PHASE_FREEZE_TASKS].begin_ns = ktime_get_ns();
+	for (index = 0; index < snap->space_count; index++)
+		ff_space_lock_vmas(&snap->spaces[index]);
+	return 0;
+}
+
+void ff_spaces_unlock(struct ff_snapshot *snap)
+{
+	u32 index;
+
+	for (index = 0; index < snap->space_count; index++) {
+		if (!snap->spaces[index].locked)
+			continue;
+		snap->spaces[index].locked = false;
+		mmap_write_unlock(snap->spaces[index].mm);
+	}
+}
+
 int ff_space_note(struct ff_snapshot *snap, struct ff_space *space)
 {
 	struct mm_struct *mm = space->mm;
-	struct vm_area_struct *vma;
-	VMA_ITERATOR(vmi, mm, 0);
 	int err;
 
 	err = ff_test_skips_recheck() ? 0 : ff_space_refuse(snap, space);
+	if (!err && space->changed)
+		err = ff_space_note_vmas(snap, space);
 	if (err)
 		return err;
-	if (mm->map_count > space->vma_capacity && ff_space_reserve_vmas(space, mm->map_count))
-		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
-	for_each_vma(vmi, vma) {
-		if (space->vma_count == space->vma_capacity)
-			return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
-		ff_space_note_vma(&space->vmas[space->vma_count++], vma);
-	}
 	memcpy(space->saved_auxv, mm->saved_auxv, sizeof(space->saved_auxv));
 	space->layout.start_code = mm->start_code;
 	space->layout.end_code = mm->end_code;
@@ -261,12 +304,7 @@ int ff_space_note(struct ff_snapshot *snap, struct ff_space *space)
 
 void ff_space_free(struct ff_space *space)
 {
-	u32 index;
-
-	for (index = 0; index < space->vma_count; index++) {
-		if (space->vmas[index].file)
-			fput(space->vmas[index].file);
-	}
+	ff_space_forget_vmas(space);
 	kvfree(space->vmas);
 	if (space->exe)
 		fput(space->exe);

@@ -18,8 +18,8 @@
 #include "test.h"
 #include "trace.h"
 
-/* How often a take starts over when a target calls execve() under it. */
-#define FF_EXEC_TRIES 5
+/* How often a take starts over: when a target calls execve() under it, or a sleeper ran and that was not to be. */
+#define FF_TRIES 10
 
 /* Pages that lie in the LRU's batches look like pages in use, and are copied: 31 per CPU (6.12; 15 on 6.1). */
 #define FF_SPARE_PER_CPU 32
@@ -349,7 +349,7 @@ int ff_take(struct ff_take *take, struct file **file)
 		take->failure.reason = FF_REASON_INTERRUPTED;
 		return -EINTR;
 	}
-	for (try = 0; try < FF_EXEC_TRIES; try++) {
+	for (try = 0; try < FF_TRIES; try++) {
 		take->id = 0;
 		take->window_ns = 0;
 		take->stall_ns = 0;

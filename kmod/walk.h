@@ -66,6 +66,22 @@ static __always_inline struct page *ff_private_page(pte_t pte)
 }
 
 /*
+ * The common case: writable, accessed and dirty. The CPU has nothing left to write to such an entry, so no locked
+ * instruction is needed; and as we are no Xen PV guest, which has the kernel ask for every access, a plain store does.
+ */
+static __always_inline bool ff_pte_is_warm(pte_t pte)
+{
+	const pteval_t want = _PAGE_PRESENT | _PAGE_RW | _PAGE_ACCESSED | _PAGE_DIRTY;
+
+	return (native_pte_val(pte) & (want | _PAGE_SPECIAL | _PAGE_DEVMAP)) == want;
+}
+
+static __always_inline void ff_pte_wrprotect_warm(pte_t *ptep, pte_t pte)
+{
+	WRITE_ONCE(ptep->pte, ff_pteval_wrprotect_dirty(native_pte_val(pte)));
+}
+
+/*
  * What ptep_set_wrprotect() does, but it returns what the entry was: the CPU may set bits in it until it is done, and
  * none of them may be lost where the entry is put back.
  */
@@ -73,11 +89,6 @@ static __always_inline pte_t ff_pte_wrprotect(pte_t *ptep, pte_t pte)
 {
 	pte_t fresh;
 
-	/* With both bits set the CPU has nothing left to write to the entry: no locked instruction needed. */
-	if (likely(pte_young(pte) && pte_dirty(pte))) {
-		set_pte(ptep, pte_wrprotect(pte));
-		return pte;
-	}
 	do {
 		fresh = pte_wrprotect(pte);
 	} while (!try_cmpxchg((long *)ptep, (long *)&pte, *(long *)&fresh));
