@@ -13,6 +13,7 @@
 #include <asm/tlbflush.h>
 
 #include "compat.h"
+#include "gib.h"
 #include "lazy.h"
 #include "shared.h"
 #include "test.h"
@@ -235,9 +236,21 @@ static int ff_arm_vma(struct ff_walk *walk, struct ff_vma *noted)
 	return err;
 }
 
+static const struct ff_walk_ops *ff_space_ops(const struct ff_space *space)
+{
+	switch (space->arm_mode) {
+	case FF_ARM_PUD:
+		return &ff_gib_ops;
+	case FF_ARM_LAZY:
+		return &ff_lazy_ops;
+	default:
+		return &ff_arm_ops;
+	}
+}
+
 int ff_space_arm(struct ff_snapshot *snap, struct ff_space *space)
 {
-	struct ff_walk walk = { .snap = snap, .space = space, .ops = space->lazy ? &ff_lazy_ops : &ff_arm_ops };
+	struct ff_walk walk = { .snap = snap, .space = space, .ops = ff_space_ops(space) };
 	u64 begin = ktime_get_ns(), held = snap->pages.count;
 	VMA_ITERATOR(vmi, space->mm, 0);
 	u32 index = 0;

@@ -80,6 +80,7 @@ enum ff_phase {
 #define FF_FEATURE_ARM_LAZY (1ull << 3)	   /* the stop only write-protects; the pages are held afterwards */
 #define FF_FEATURE_FREEZE_IPI (1ull << 4)  /* threads that wait for a processor need not run to be still */
 #define FF_FEATURE_FREEZE_SIGNAL (1ull << 5)
+#define FF_FEATURE_ARM_PUD (1ull << 6)	   /* the stop write-protects whole gigabytes */
 #define FF_FEATURE_TEST (1ull << 63)	   /* built with fault injection; never in production */
 
 struct ff_info {
@@ -108,6 +109,7 @@ enum ff_arm_mode {
 	FF_ARM_AUTO = 0,  /* in: what suits each address space */
 	FF_ARM_EAGER = 1, /* the stop takes a reference to every page */
 	FF_ARM_LAZY = 2,  /* the stop write-protects; references are taken afterwards, before the first change */
+	FF_ARM_PUD = 3,	  /* the stop write-protects whole gigabytes; each becomes LAZY when it is first changed */
 };
 
 /* When a thread counts as still. None of its user code runs in the stop, whatever the mode. */
@@ -130,6 +132,7 @@ enum ff_arm_reason {
 	FF_ARM_ASKED = 1,   /* the caller asked for it */
 	FF_ARM_DEFAULT = 2, /* FF_ARM_AUTO, and nothing speaks against LAZY */
 	FF_ARM_NO_HOOK = 3, /* EAGER: this kernel's page fault handler could not be hooked */
+	FF_ARM_WORKERS = 4, /* LAZY, not PUD: io_uring's workers of the process could write unseen */
 };
 
 /* Who took the reference to a lazily armed page. */
@@ -138,8 +141,9 @@ enum ff_path {
 	FF_PATH_FAULT = 1,	/* a page fault of a target */
 	FF_PATH_NOTIFIER = 2,	/* a change of the mapping: munmap, mprotect, fork, reclaim, migration, ... */
 	FF_PATH_BACKGROUND = 3, /* FF_IOC_TAKE itself, in the phase `finalize` */
+	FF_PATH_GUP = 4,	/* somebody who writes without a page fault: ptrace, /proc/PID/mem */
 };
-#define FF_PATH_COUNT 4u
+#define FF_PATH_COUNT 5u
 
 /* Why a FF_IOC_TAKE failed; the errno that comes with it is in brackets. */
 enum ff_reason {

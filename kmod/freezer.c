@@ -59,15 +59,15 @@ static void ff_thread_park(struct callback_head *work)
 
 /* ---- noting threads ---------------------------------------------------- */
 
-/* Each with room for the registers of a thread like @like. */
-static int ff_freezer_add_spare(struct ff_freezer *freezer, u32 count, struct task_struct *like)
+/* Each with room for the registers of a thread like ours, which is enough for those of 32-bit threads, too. */
+static int ff_freezer_add_spare(struct ff_freezer *freezer, u32 count)
 {
 	while (count--) {
 		struct ff_thread *thread = kzalloc(sizeof(*thread), GFP_KERNEL);
 
 		if (!thread)
 			return -ENOMEM;
-		if (ff_regs_reserve(thread, like)) {
+		if (ff_regs_reserve(thread, current)) {
 			kfree(thread);
 			return -ENOMEM;
 		}
@@ -300,16 +300,12 @@ static struct ff_thread *ff_freezer_first_running(struct ff_snapshot *snap)
 int ff_freezer_prepare(struct ff_snapshot *snap)
 {
 	struct ff_freezer *freezer = &snap->freezer;
-	u32 index;
-	int err = 0;
+	u32 index, threads = 16;
 
 	freezer->mode = snap->take->freeze ?: FF_FREEZE_IPI;
-	for (index = 0; index < snap->process_count && !err; index++) {
-		struct task_struct *leader = snap->processes[index].leader;
-
-		err = ff_freezer_add_spare(freezer, get_nr_threads(leader) + 8, leader);
-	}
-	return err;
+	for (index = 0; index < snap->process_count; index++)
+		threads += get_nr_threads(snap->processes[index].leader) + 4;
+	return ff_freezer_add_spare(freezer, threads);
 }
 
 static void ff_freezer_nudge(void *unused)
@@ -385,6 +381,22 @@ int ff_freezer_freeze(struct ff_snapshot *snap)
 		if (running)
 			ff_freezer_await(snap);
 	}
+}
+
+void ff_freezer_note_workers(struct ff_snapshot *snap)
+{
+	struct ff_thread *thread;
+
+	spin_lock(&snap->freezer.lock);
+	list_for_each_entry(thread, &snap->freezer.threads, link) {
+		struct ff_space *space = snap->processes[thread->process].space;
+
+		if (thread->state == FF_THREAD_KERNEL && space->arm_mode == FF_ARM_PUD) {
+			space->arm_mode = FF_ARM_LAZY;
+			space->arm_reason = FF_ARM_WORKERS;
+		}
+	}
+	spin_unlock(&snap->freezer.lock);
 }
 
 int ff_freezer_check(struct ff_snapshot *snap)

@@ -68,6 +68,8 @@ void ff_freezer_module_exit(void);
 int ff_freezer_prepare(struct ff_snapshot *snap);
 void ff_freezer_open(struct ff_snapshot *snap);
 int ff_freezer_freeze(struct ff_snapshot *snap);
+/* Those of the spaces with workers that run on in the stop, and may be in the midst of GUP, are not armed by PUD. */
+void ff_freezer_note_workers(struct ff_snapshot *snap);
 /* Notes which sleepers ran while the memory was armed; fails if a thread left at the deadline. */
 int ff_freezer_check(struct ff_snapshot *snap);
 /* Lets every thread go: the end of the window. Safe at any point, more than once. */

@@ -47,7 +47,8 @@ static void notrace ff_on_fault(unsigned long ip, unsigned long parent, struct f
 	rcu_read_unlock();
 }
 
-static void ff_on_gup(struct mm_struct *mm, unsigned long start, unsigned long pages, unsigned int flags)
+/* @forced: FOLL_FORCE writes to an exclusive page of a VMA that is not writable, without a page fault. */
+static void ff_on_gup(struct mm_struct *mm, unsigned long start, unsigned long pages, unsigned int flags, bool forced)
 {
 	struct ff_lazy *lazy;
 
@@ -56,7 +57,7 @@ static void ff_on_gup(struct mm_struct *mm, unsigned long start, unsigned long p
 	rcu_read_lock();
 	lazy = ff_watched_find(mm);
 	if (lazy)
-		ff_lazy_suspect(lazy, start & PAGE_MASK, (start & PAGE_MASK) + (pages << PAGE_SHIFT));
+		ff_lazy_gup(lazy, start & PAGE_MASK, (start & PAGE_MASK) + (pages << PAGE_SHIFT), forced);
 	rcu_read_unlock();
 }
 
@@ -65,7 +66,8 @@ static void notrace ff_on_gup_fast(unsigned long ip, unsigned long parent, struc
 				   struct ftrace_regs *regs)
 {
 	if (unlikely(READ_ONCE(ff_watched_count)))
-		ff_on_gup(current->mm, ff_hook_argument(regs, 0), ff_hook_argument(regs, 1), ff_hook_argument(regs, 2));
+		ff_on_gup(current->mm, ff_hook_argument(regs, 0), ff_hook_argument(regs, 1), ff_hook_argument(regs, 2),
+			  false);
 }
 
 /* __get_user_pages(mm, start, nr_pages, gup_flags, ...) */
@@ -74,7 +76,8 @@ static void notrace ff_on_gup_slow(unsigned long ip, unsigned long parent, struc
 {
 	if (unlikely(READ_ONCE(ff_watched_count)))
 		ff_on_gup((struct mm_struct *)ff_hook_argument(regs, 0), ff_hook_argument(regs, 1),
-			  ff_hook_argument(regs, 2), ff_hook_argument(regs, 3));
+			  ff_hook_argument(regs, 2), ff_hook_argument(regs, 3),
+			  ff_hook_argument(regs, 3) & FOLL_FORCE);
 }
 
 struct ff_hook {

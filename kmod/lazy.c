@@ -6,6 +6,7 @@
 #include <linux/slab.h>
 
 #include "compat.h"
+#include "gib.h"
 #include "hook.h"
 #include "notify.h"
 #include "leaf.h"
@@ -24,18 +25,18 @@ static void ff_leaf_suspect(struct ff_lazy *lazy, struct ff_leaf *leaf, unsigned
 		llist_add(&leaf->suspects, &lazy->suspects);
 }
 
-void ff_lazy_suspect(struct ff_lazy *lazy, unsigned long start, unsigned long end)
+static void ff_lazy_suspect(struct ff_lazy *lazy, unsigned long start, unsigned long end)
 {
 	unsigned long next;
 
-	if (READ_ONCE(lazy->stopped))
-		return;
 	for (; start < end; start = next) {
 		struct ff_leaf *leaf = xa_load(&lazy->tables, start >> PMD_SHIFT);
 
 		next = pmd_addr_end(start, end);
-		if (leaf) /* else it is late, and all of it suspect */
+		if (leaf)
 			ff_leaf_suspect(lazy, leaf, start, next);
+		else /* it is late: the stop will find it, and hold all of it to be suspect */
+			ff_gib_mark_stale(lazy, start);
 	}
 }
 
@@ -74,13 +75,19 @@ void ff_lazy_scan_page(struct ff_walk *walk, unsigned long addr, struct page *pa
 		ff_lazy_suspect(lazy, addr, addr + PAGE_SIZE);
 }
 
+void ff_lazy_scan_hole(struct ff_walk *walk, unsigned long addr)
+{
+	if (walk->space->lazy)
+		ff_gib_mark_stale(walk->space->lazy, addr);
+}
+
 /* ---- before the stop --------------------------------------------------- */
 
-static struct ff_leaf *ff_lazy_add_table(struct ff_lazy *lazy, unsigned long addr)
+struct ff_leaf *ff_lazy_add_leaf(struct ff_lazy *lazy, unsigned long addr, gfp_t gfp)
 {
-	struct ff_leaf *leaf = ff_leaf_new(addr);
+	struct ff_leaf *leaf = ff_leaf_new(addr, gfp);
 
-	if (leaf && xa_err(xa_store(&lazy->tables, addr >> PMD_SHIFT, leaf, GFP_KERNEL))) {
+	if (leaf && xa_err(xa_store(&lazy->tables, addr >> PMD_SHIFT, leaf, gfp))) {
 		ff_leaf_free(leaf);
 		return NULL;
 	}
@@ -91,7 +98,9 @@ static int ff_note_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, 
 {
 	struct ff_lazy *lazy = walk->space->lazy;
 
-	if (xa_load(&lazy->tables, addr >> PMD_SHIFT) || ff_lazy_add_table(lazy, addr))
+	if (walk->space->arm_mode == FF_ARM_PUD && ff_gib_note(lazy, addr))
+		return ff_walk_out_of_memory(walk);
+	if (xa_load(&lazy->tables, addr >> PMD_SHIFT) || ff_lazy_add_leaf(lazy, addr, GFP_KERNEL))
 		return 0;
 	return ff_walk_out_of_memory(walk);
 }
@@ -128,7 +137,9 @@ int ff_lazy_begin(struct ff_snapshot *snap, struct ff_space *space)
 	if (!lazy)
 		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, space->target, 0);
 	lazy->mm = space->mm;
+	lazy->space = space;
 	xa_init(&lazy->tables);
+	xa_init(&lazy->gibs);
 	init_llist_head(&lazy->suspects);
 	space->lazy = lazy;
 	err = ff_lazy_note_tables(snap, space);
@@ -156,21 +167,10 @@ static struct ff_leaf *ff_lazy_table(struct ff_lazy *lazy, unsigned long addr)
 
 	if (likely(leaf))
 		return leaf;
-	leaf = ff_lazy_add_table(lazy, addr);
+	leaf = ff_lazy_add_leaf(lazy, addr, GFP_KERNEL);
 	if (leaf)
 		leaf->late = true;
 	return leaf;
-}
-
-/*
- * Must the pages be held at once? Who has announced a change may be about to make it. And FOLL_FORCE writes to
- * exclusive pages of VMAs that are not writable without a page fault.
- */
-static bool ff_lazy_is_hasty(struct ff_walk *walk, struct ff_leaf *leaf, unsigned long addr, unsigned long end)
-{
-	struct ff_lazy *lazy = walk->space->lazy;
-
-	return !(walk->vma->vm_flags & VM_WRITE) || ff_notify_is_pending(lazy, addr, end);
 }
 
 /* What a suspect is finalized as later, in ff_lazy_settle(). */
@@ -194,9 +194,10 @@ static int ff_lazy_bring_in(struct ff_walk *walk, struct ff_leaf *leaf, unsigned
 	return 0;
 }
 
-static int ff_lazy_arm_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end)
+int ff_lazy_arm_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end)
 {
-	struct ff_leaf *leaf = ff_lazy_table(walk->space->lazy, addr);
+	struct ff_lazy *lazy = walk->space->lazy;
+	struct ff_leaf *leaf = ff_lazy_table(lazy, addr);
 	enum ff_step step;
 	int err;
 
@@ -207,13 +208,15 @@ static int ff_lazy_arm_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long ad
 		unsigned long begin = addr;
 
 		spin_lock(&leaf->lock);
-		leaf->pmdp = pmdp;
-		leaf->pmd = READ_ONCE(*pmdp);
-		step = ff_leaf_arm(walk, leaf, &addr, end);
-		/* Asked under the table's lock: whoever announces from now on waits for it, and finds what is armed. */
-		if (ff_lazy_is_hasty(walk, leaf, begin, addr)) {
-			enum ff_step held = ff_leaf_finalize(walk->space->lazy, leaf, begin, addr, FF_PATH_STOP,
-							      &walk->snap->pages);
+		leaf->stopped = true;
+		step = ff_leaf_arm(lazy, leaf, pmdp, &addr, end);
+		/*
+		 * Whoever has announced a change may be about to make it. Asked under the lock: whoever announces one from
+		 * now on waits for it, and finds what is armed.
+		 */
+		if (ff_notify_is_pending(lazy, begin, addr)) {
+			enum ff_step held = ff_leaf_finalize(lazy, leaf, begin, addr, FF_PATH_STOP, &walk->snap->pages);
+
 			if (held != FF_STEP_NEXT) {
 				step = held;
 				addr = begin;
@@ -232,9 +235,10 @@ static int ff_lazy_arm_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long ad
 	return 0;
 }
 
-static int ff_lazy_arm_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end)
+int ff_lazy_arm_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end)
 {
-	struct ff_leaf *leaf = ff_lazy_table(walk->space->lazy, addr);
+	struct ff_lazy *lazy = walk->space->lazy;
+	struct ff_leaf *leaf = ff_lazy_table(lazy, addr);
 
 	if (!leaf)
 		return ff_walk_out_of_memory(walk);
@@ -244,10 +248,10 @@ static int ff_lazy_arm_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long add
 		int err;
 
 		spin_lock(&leaf->lock);
-		step = ff_leaf_arm_huge(walk, leaf, pmdp);
-		if (step == FF_STEP_NEXT && ff_lazy_is_hasty(walk, leaf, addr, end))
-			step = ff_leaf_finalize(walk->space->lazy, leaf, addr, end, FF_PATH_STOP,
-						 &walk->snap->pages);
+		leaf->stopped = true;
+		step = ff_leaf_arm_huge(lazy, leaf, pmdp);
+		if (step == FF_STEP_NEXT && ff_notify_is_pending(lazy, addr, end))
+			step = ff_leaf_finalize(lazy, leaf, addr, end, FF_PATH_STOP, &walk->snap->pages);
 		spin_unlock(&leaf->lock);
 		switch (step) {
 		case FF_STEP_NEXT:
@@ -272,6 +276,23 @@ const struct ff_walk_ops ff_lazy_ops = {
 	.huge = ff_lazy_arm_huge,
 };
 
+/* A suspect in a gigabyte that is armed as a whole is armed by itself, for the look at its references. */
+static int ff_lazy_arm_leaf(struct ff_walk *walk, struct ff_leaf *leaf)
+{
+	struct ff_walk one = { .snap = walk->snap, .space = walk->space, .ops = &ff_lazy_ops };
+	unsigned long end = leaf->addr + PMD_SIZE;
+	VMA_ITERATOR(vmi, walk->space->mm, leaf->addr);
+	int err = 0;
+
+	for_each_vma_range(vmi, one.vma, end) {
+		if (ff_vma_has_private(one.vma))
+			err = ff_walk_range(&one, max(leaf->addr, one.vma->vm_start), min(end, one.vma->vm_end));
+		if (err)
+			break;
+	}
+	return err;
+}
+
 int ff_lazy_settle(struct ff_walk *walk)
 {
 	struct ff_lazy *lazy = walk->space->lazy;
@@ -282,7 +303,10 @@ int ff_lazy_settle(struct ff_walk *walk)
 	WRITE_ONCE(lazy->stopped, true);
 	llist_for_each_entry(leaf, READ_ONCE(lazy->suspects.first), suspects) {
 		enum ff_step step;
+		int err = leaf->stopped ? 0 : ff_lazy_arm_leaf(walk, leaf);
 
+		if (err)
+			return err;
 		do {
 			if (ff_pages_reserve_spare(pages, leaf->huge ? HPAGE_PMD_NR : 16))
 				return ff_walk_out_of_memory(walk);
@@ -306,33 +330,34 @@ static void ff_lazy_note_stall(struct ff_lazy *lazy, u64 since)
 
 void ff_lazy_fault(struct ff_lazy *lazy, unsigned long addr)
 {
-	struct ff_leaf *leaf = xa_load(&lazy->tables, addr >> PMD_SHIFT);
-	u64 begin;
+	u64 begin = ktime_get_ns();
+	struct ff_leaf *leaf;
 
+	ff_gib_open(lazy, addr, addr + 1);
+	leaf = xa_load(&lazy->tables, addr >> PMD_SHIFT);
 	if (!leaf || !test_bit(ff_leaf_index(leaf, addr), leaf->armed))
 		return;
-	begin = ktime_get_ns();
 	spin_lock(&leaf->lock);
 	ff_leaf_finalize_fault(lazy, leaf, addr);
 	spin_unlock(&leaf->lock);
 	ff_lazy_note_stall(lazy, begin);
 }
 
-void ff_lazy_range(struct ff_lazy *lazy, unsigned long start, unsigned long end, bool may_sleep)
+/* Finalizes a range on behalf of somebody who is not to be kept waiting. */
+static void ff_lazy_finalize_range(struct ff_lazy *lazy, unsigned long start, unsigned long end, enum ff_path path,
+				   bool may_sleep)
 {
 	unsigned long index = start >> PMD_SHIFT, last = (end - 1) >> PMD_SHIFT;
 	struct ff_leaf *leaf;
 	u64 begin = ktime_get_ns();
 	bool any = false;
 
-	if (READ_ONCE(lazy->over))
-		return;
+	ff_gib_open(lazy, start, end);
 	xa_for_each_range(&lazy->tables, index, leaf, index, last) {
 		spin_lock(&leaf->lock);
 		if (!bitmap_empty(leaf->armed, PTRS_PER_PTE)) {
 			any = true;
-			ff_leaf_finalize(lazy, leaf, max(start, leaf->addr), min(end, leaf->addr + PMD_SIZE),
-					  FF_PATH_NOTIFIER, NULL);
+			ff_leaf_finalize(lazy, leaf, max(start, leaf->addr), min(end, leaf->addr + PMD_SIZE), path, NULL);
 		}
 		spin_unlock(&leaf->lock);
 		if (may_sleep)
@@ -342,12 +367,40 @@ void ff_lazy_range(struct ff_lazy *lazy, unsigned long start, unsigned long end,
 		ff_lazy_note_stall(lazy, begin);
 }
 
+void ff_lazy_gup(struct ff_lazy *lazy, unsigned long start, unsigned long end, bool forced)
+{
+	if (!READ_ONCE(lazy->stopped))
+		ff_lazy_suspect(lazy, start, end);
+	else if (forced)
+		ff_lazy_finalize_range(lazy, start, end, FF_PATH_GUP, false);
+	else
+		ff_gib_open(lazy, start, end);
+}
+
+void ff_lazy_range(struct ff_lazy *lazy, unsigned long start, unsigned long end, bool may_sleep)
+{
+	if (!READ_ONCE(lazy->over))
+		ff_lazy_finalize_range(lazy, start, end, FF_PATH_NOTIFIER, may_sleep);
+}
+
+static void ff_lazy_open_all(struct ff_lazy *lazy)
+{
+	struct ff_gib *gib;
+	unsigned long index;
+
+	xa_for_each(&lazy->gibs, index, gib) {
+		ff_gib_open(lazy, gib->addr, gib->addr + 1);
+		cond_resched();
+	}
+}
+
 int ff_lazy_finalize(struct ff_snapshot *snap, struct ff_space *space)
 {
 	struct ff_lazy *lazy = space->lazy;
 	struct ff_leaf *leaf;
 	unsigned long index;
 
+	ff_lazy_open_all(lazy);
 	xa_for_each(&lazy->tables, index, leaf) {
 		unsigned long addr = leaf->addr, end = addr + PMD_SIZE;
 
@@ -371,6 +424,7 @@ void ff_lazy_end(struct ff_lazy *lazy)
 
 	if (lazy->over)
 		return;
+	ff_gib_disarm(lazy);
 	/* After a failure there is still something armed; it stays write-protected, which costs a fault and no copy. */
 	xa_for_each(&lazy->tables, index, leaf) {
 		spin_lock(&leaf->lock);
@@ -442,5 +496,6 @@ void ff_lazy_free(struct ff_lazy *lazy)
 		cond_resched();
 	}
 	xa_destroy(&lazy->tables);
+	ff_gib_free(lazy);
 	kfree(lazy);
 }

@@ -34,6 +34,7 @@ struct ff_leaf {
 	pmd_t pmd;	     /* as it was armed */
 	pmd_t *pmdp;	     /* where it stands; NULL: not armed */
 	bool huge;	     /* pmd maps a huge page */
+	bool stopped;	     /* armed in the stop, whatever becomes of its gigabyte */
 	bool late;	     /* not there when `prepare` looked: everything in it is suspect */
 	struct page **pages; /* PTRS_PER_PTE of them; those in held are references */
 	u16 finalized[FF_PATH_COUNT];
@@ -49,8 +50,10 @@ struct ff_leaf {
 /* The lazily armed state of one address space. */
 struct ff_lazy {
 	struct mm_struct *mm;
+	struct ff_space *space;
 	struct hlist_node link; /* hook.c */
 	struct xarray tables;	/* struct ff_leaf by address / PMD_SIZE; only ever grows */
+	struct xarray gibs;	/* struct ff_gib by address / PUD_SIZE; empty but in PUD mode (gib.h) */
 	struct llist_head suspects;
 	bool uncertain; /* a suspect may have moved: all are suspects */
 	bool lost;	/* a page could not be held, for want of memory */
@@ -69,8 +72,13 @@ struct ff_lazy {
 int ff_lazy_begin(struct ff_snapshot *snap, struct ff_space *space);
 /* `prepare` has met a private page: is it in use? Nothing to do where the space is armed eagerly. */
 void ff_lazy_scan_page(struct ff_walk *walk, unsigned long addr, struct page *page);
+/* It has met a page that is not there. */
+void ff_lazy_scan_hole(struct ff_walk *walk, unsigned long addr);
 /* How a VMA is armed. In the stop. */
 extern const struct ff_walk_ops ff_lazy_ops;
+int ff_lazy_arm_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end);
+int ff_lazy_arm_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end);
+struct ff_leaf *ff_lazy_add_leaf(struct ff_lazy *lazy, unsigned long addr, gfp_t gfp);
 /* Finalizes the suspects. In the stop, after the TLBs are flushed. */
 int ff_lazy_settle(struct ff_walk *walk);
 /* Finalizes what is left. Outside the stop. */
@@ -81,10 +89,11 @@ void ff_lazy_end(struct ff_lazy *lazy);
 int ff_lazy_collect(struct ff_snapshot *snap, struct ff_space *space);
 void ff_lazy_free(struct ff_lazy *lazy);
 
-/* For hook.c and notify.c: finalize before something changes; note a range that is handed out for writing. */
+/* For hook.c and notify.c: finalize before something changes; deal with a range that is handed out for writing. */
 void ff_lazy_fault(struct ff_lazy *lazy, unsigned long addr);
 void ff_lazy_range(struct ff_lazy *lazy, unsigned long start, unsigned long end, bool may_sleep);
-void ff_lazy_suspect(struct ff_lazy *lazy, unsigned long start, unsigned long end);
+/* @forced: no page fault will tell of the writing. */
+void ff_lazy_gup(struct ff_lazy *lazy, unsigned long start, unsigned long end, bool forced);
 bool ff_lazy_has_suspects(struct ff_lazy *lazy, unsigned long start, unsigned long end);
 
 #endif

@@ -8,13 +8,13 @@
 #include "compat.h"
 #include "test.h"
 
-struct ff_leaf *ff_leaf_new(unsigned long addr)
+struct ff_leaf *ff_leaf_new(unsigned long addr, gfp_t gfp)
 {
-	struct ff_leaf *leaf = kzalloc(sizeof(*leaf), GFP_KERNEL);
+	struct ff_leaf *leaf = kzalloc(sizeof(*leaf), gfp);
 
 	if (!leaf)
 		return NULL;
-	leaf->pages = (struct page **)__get_free_page(GFP_KERNEL);
+	leaf->pages = (struct page **)__get_free_page(gfp);
 	if (!leaf->pages) {
 		kfree(leaf);
 		return NULL;
@@ -36,14 +36,18 @@ void ff_leaf_free(struct ff_leaf *leaf)
 
 /* ---- arming ------------------------------------------------------------ */
 
-enum ff_step ff_leaf_arm(struct ff_walk *walk, struct ff_leaf *leaf, unsigned long *addr, unsigned long end)
+enum ff_step ff_leaf_arm(struct ff_lazy *lazy, struct ff_leaf *leaf, pmd_t *pmdp, unsigned long *addr,
+			 unsigned long end)
 {
-	spinlock_t *lock = pte_lockptr(walk->space->mm, &leaf->pmd);
-	pte_t *ptep = pte_offset_kernel(&leaf->pmd, *addr);
+	pmd_t pmd = READ_ONCE(*pmdp);
+	spinlock_t *lock = pte_lockptr(lazy->mm, &pmd);
+	pte_t *ptep = pte_offset_kernel(&pmd, *addr);
 	u32 index = ff_leaf_index(leaf, *addr), last = index + ((end - *addr) >> PAGE_SHIFT);
 	enum ff_step step = FF_STEP_NEXT;
 	unsigned long word = 0;
 
+	leaf->pmdp = pmdp;
+	leaf->pmd = pmd;
 	leaf->huge = false;
 	spin_lock(lock);
 	for (; index < last; index++, ptep++) {
@@ -76,9 +80,9 @@ enum ff_step ff_leaf_arm(struct ff_walk *walk, struct ff_leaf *leaf, unsigned lo
 	return step;
 }
 
-enum ff_step ff_leaf_arm_huge(struct ff_walk *walk, struct ff_leaf *leaf, pmd_t *pmdp)
+enum ff_step ff_leaf_arm_huge(struct ff_lazy *lazy, struct ff_leaf *leaf, pmd_t *pmdp)
 {
-	spinlock_t *lock = pmd_lock(walk->space->mm, pmdp);
+	spinlock_t *lock = pmd_lock(lazy->mm, pmdp);
 	enum ff_step step = FF_STEP_NEXT;
 	pmd_t pmd = READ_ONCE(*pmdp);
 

@@ -9,7 +9,7 @@
 /* How much the caller's pass finalizes at a time: a fault in the same table waits for as long. */
 #define FF_FINALIZE_BITE (64 * PAGE_SIZE)
 
-struct ff_leaf *ff_leaf_new(unsigned long addr);
+struct ff_leaf *ff_leaf_new(unsigned long addr, gfp_t gfp);
 /* Drops what it holds. */
 void ff_leaf_free(struct ff_leaf *leaf);
 
@@ -21,8 +21,9 @@ static inline u32 ff_leaf_index(const struct ff_leaf *leaf, unsigned long addr)
 /* All of the following but the last two: under leaf->lock. */
 
 /* Arms from *@addr; where it returns anything but FF_STEP_NEXT, *@addr is what is in the way. */
-enum ff_step ff_leaf_arm(struct ff_walk *walk, struct ff_leaf *leaf, unsigned long *addr, unsigned long end);
-enum ff_step ff_leaf_arm_huge(struct ff_walk *walk, struct ff_leaf *leaf, pmd_t *pmdp);
+enum ff_step ff_leaf_arm(struct ff_lazy *lazy, struct ff_leaf *leaf, pmd_t *pmdp, unsigned long *addr,
+			 unsigned long end);
+enum ff_step ff_leaf_arm_huge(struct ff_lazy *lazy, struct ff_leaf *leaf, pmd_t *pmdp);
 /*
  * Holds what is armed in the range. In the stop it asks of every page whether it is in use, and copies into @spare, of
  * which it may want more (FF_STEP_NEED_SPARE). Elsewhere @spare is NULL, and it always succeeds.

@@ -4,6 +4,7 @@
 #include <linux/mmu_notifier.h>
 
 #include "compat.h"
+#include "gib.h"
 #include "test.h"
 
 static int ff_notify_start(struct mmu_notifier *notifier, const struct mmu_notifier_range *range)
@@ -36,6 +37,9 @@ static void ff_notify_over(struct mmu_notifier *notifier, const struct mmu_notif
 {
 	struct ff_lazy *lazy = container_of(notifier, struct ff_lazy, notifier);
 
+	/* Now the change is made, and before anybody else can believe it to be over. */
+	if (!READ_ONCE(lazy->stopped))
+		ff_gib_check(lazy, range->start, range->end);
 	spin_lock(&lazy->notices_lock);
 	/* Nobody began before we listened: mmu_notifier_register() holds every lock that such a change is made under. */
 	if (!WARN_ON_ONCE(!lazy->notices))

@@ -164,7 +164,7 @@ static void ff_space_choose(struct ff_snapshot *snap, struct ff_space *space)
 
 	space->arm_mode = asked ? snap->take->arm : FF_ARM_LAZY;
 	space->arm_reason = asked ? FF_ARM_ASKED : FF_ARM_DEFAULT;
-	if (space->arm_mode == FF_ARM_LAZY && !ff_hook_ready()) {
+	if (space->arm_mode != FF_ARM_EAGER && !ff_hook_ready()) {
 		space->arm_mode = FF_ARM_EAGER;
 		space->arm_reason = FF_ARM_NO_HOOK;
 	}
@@ -176,7 +176,7 @@ int ff_space_prepare(struct ff_snapshot *snap, struct ff_space *space)
 	int err = 0;
 
 	ff_space_choose(snap, space);
-	if (space->arm_mode == FF_ARM_LAZY)
+	if (space->arm_mode != FF_ARM_EAGER)
 		err = ff_lazy_begin(snap, space);
 	if (err)
 		return err;
@@ -270,6 +270,21 @@ void ff_spaces_unlock(struct ff_snapshot *snap)
 		snap->spaces[index].locked = false;
 		mmap_write_unlock(snap->spaces[index].mm);
 	}
+}
+
+u32 ff_space_find_vma(const struct ff_space *space, unsigned long addr)
+{
+	u32 first = 0, last = space->vma_count;
+
+	while (first < last) {
+		u32 middle = first + (last - first) / 2;
+
+		if (space->vmas[middle].image.end <= addr)
+			first = middle + 1;
+		else
+			last = middle;
+	}
+	return first;
 }
 
 int ff_space_note(struct ff_snapshot *snap, struct ff_space *space)

@@ -14,6 +14,8 @@ int ff_spaces_lock(struct ff_snapshot *snap);
 void ff_spaces_unlock(struct ff_snapshot *snap);
 /* Notes the VMAs and the layout. In the stop. */
 int ff_space_note(struct ff_snapshot *snap, struct ff_space *space);
+/* The first of the noted VMAs that ends behind @addr. */
+u32 ff_space_find_vma(const struct ff_space *space, unsigned long addr);
 void ff_space_free(struct ff_space *space);
 
 #endif

@@ -95,7 +95,7 @@ static int ff_prepare(struct ff_snapshot *snap)
 	err = ff_phase_begin(snap, FF_PHASE_PREPARE);
 	if (err)
 		return err;
-	if (take->size != sizeof(*take) || (take->flags & ~FF_TAKE_STRICT) || take->arm > FF_ARM_LAZY ||
+	if (take->size != sizeof(*take) || (take->flags & ~FF_TAKE_STRICT) || take->arm > FF_ARM_PUD ||
 	    take->freeze > FF_FREEZE_SIGNAL || take->reserved ||
 	    (take->deadline_ms && take->deadline_ms > FF_DEADLINE_MAX_MS))
 		return ff_fail(snap, -EINVAL, FF_REASON_BAD_ARGUMENT, -1, 0);
@@ -157,6 +157,7 @@ static int ff_arm(struct ff_snapshot *snap)
 	int err;
 
 	err = ff_phase_begin(snap, FF_PHASE_ARM);
+	ff_freezer_note_workers(snap);
 	for (index = 0; index < snap->space_count && !err; index++) {
 		err = ff_space_note(snap, &snap->spaces[index]);
 		if (!err)

@@ -57,9 +57,9 @@ static int ff_walk_pmds(struct ff_walk *walk, pud_t *pud, unsigned long addr, un
 	return err;
 }
 
-int ff_walk_vma(struct ff_walk *walk)
+int ff_walk_range(struct ff_walk *walk, unsigned long addr, unsigned long end)
 {
-	unsigned long addr = walk->vma->vm_start, end = walk->vma->vm_end, next;
+	unsigned long next;
 	int err = 0;
 
 	for (; addr < end && !err; addr = next) {
@@ -77,11 +77,21 @@ int ff_walk_vma(struct ff_walk *walk)
 		/* A huge or device PUD is hugetlb (refused before) or device memory (not ours). */
 		if (pud_none(*pud) || pud_bad(*pud))
 			continue;
-		err = ff_walk_pmds(walk, pud, addr, next);
+		if (walk->ops->gib)
+			err = walk->ops->gib(walk, pud, addr, next);
+		if (!err)
+			err = ff_walk_pmds(walk, pud, addr, next);
+		else if (err > 0)
+			err = 0;
 		if (walk->ops->may_sleep)
 			cond_resched();
 	}
 	return err;
+}
+
+int ff_walk_vma(struct ff_walk *walk)
+{
+	return ff_walk_range(walk, walk->vma->vm_start, walk->vma->vm_end);
 }
 
 /* ---- counting ---------------------------------------------------------- */
@@ -108,9 +118,13 @@ static int ff_count_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr,
 			continue;
 		}
 		walk->totals.pages++;
-		if (ff_test_skips_prefault() || is_pte_marker(pte))
+		if (ff_test_skips_prefault() || is_pte_marker(pte)) {
+			ff_lazy_scan_hole(walk, addr);
 			continue;
+		}
 		err = ff_walk_bring_in(walk, addr);
+		if (err)
+			ff_lazy_scan_hole(walk, addr);
 		if (err == -EINTR || err == -ENOMEM)
 			return err;
 		/* Whatever else is wrong with the page, the stop looks again. */
@@ -127,6 +141,8 @@ static int ff_count_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, 
 	walk->totals.pages += (end - addr) >> PAGE_SHIFT;
 	if (pmd_present(pmd) && PageAnon(pmd_page(pmd)))
 		ff_lazy_scan_page(walk, addr, pmd_page(pmd));
+	else if (!pmd_present(pmd))
+		ff_lazy_scan_hole(walk, addr);
 	return 0;
 }
 

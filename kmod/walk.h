@@ -16,6 +16,8 @@ struct ff_walk_ops {
 	int (*table)(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end);
 	/* @pmdp maps a huge page, or is not present (a huge page under migration). */
 	int (*huge)(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end);
+	/* Optional, at each gigabyte that has a table: 1 when it is dealt with, 0 to go on below. */
+	int (*gib)(struct ff_walk *walk, pud_t *pudp, unsigned long addr, unsigned long end);
 	bool may_sleep; /* outside the stop: let others run between the gigabytes */
 };
 
@@ -105,7 +107,9 @@ static inline pmd_t ff_pmd_wrprotect(pmd_t *pmdp, pmd_t pmd)
 	return pmd;
 }
 
-/* Walks walk->vma. mmap_lock held. */
+/* Walks the part of one VMA. mmap_lock held, or else nobody can take the page tables away. */
+int ff_walk_range(struct ff_walk *walk, unsigned long addr, unsigned long end);
+/* Walks walk->vma. */
 int ff_walk_vma(struct ff_walk *walk);
 /*
  * Brings a page in that is swapped or under migration. The caller's mmap_lock serves, and no lock is dropped on the

@@ -26,6 +26,8 @@ pub const FEATURE_ARM_LAZY: u64 = 1 << 3;
 pub const FEATURE_FREEZE_IPI: u64 = 1 << 4;
 /// System calls can be interrupted for the registers at their edge.
 pub const FEATURE_FREEZE_SIGNAL: u64 = 1 << 5;
+/// The stop write-protects whole gigabytes.
+pub const FEATURE_ARM_PUD: u64 = 1 << 6;
 /// Built with fault injection; never in production.
 pub const FEATURE_TEST: u64 = 1 << 63;
 /// "FRFEIMG1", little-endian.
@@ -114,12 +116,16 @@ pub const ARM_AUTO: u32 = 0;
 pub const ARM_EAGER: u32 = 1;
 /// The stop write-protects; references are taken afterwards, before the first change.
 pub const ARM_LAZY: u32 = 2;
+/// The stop write-protects whole gigabytes; each becomes `ARM_LAZY` when it is first changed.
+pub const ARM_PUD: u32 = 3;
 /// The caller asked for it.
 pub const ARM_ASKED: u32 = 1;
 /// `ARM_AUTO`, and nothing speaks against `ARM_LAZY`.
 pub const ARM_DEFAULT: u32 = 2;
 /// `ARM_EAGER`: this kernel's page fault handler could not be hooked.
 pub const ARM_NO_HOOK: u32 = 3;
+/// `ARM_LAZY`, not `ARM_PUD`: `io_uring`'s workers of the process could write unseen.
+pub const ARM_WORKERS: u32 = 4;
 /// As `FREEZE_IPI`.
 pub const FREEZE_AUTO: u32 = 0;
 /// A thread is still when it is parked, or sleeps in the kernel.
@@ -136,8 +142,10 @@ pub const PATH_FAULT: u32 = 1;
 pub const PATH_NOTIFIER: u32 = 2;
 /// `FF_IOC_TAKE` itself, in the phase `finalize`.
 pub const PATH_BACKGROUND: u32 = 3;
+/// Somebody who writes without a page fault: ptrace, `/proc/PID/mem`.
+pub const PATH_GUP: u32 = 4;
 /// How many paths there are.
-pub const PATH_COUNT: u32 = 4;
+pub const PATH_COUNT: u32 = 5;
 /// Stopped on its way to user mode.
 pub const THREAD_PARKED: u32 = 1;
 /// In a system call or fault; registers as it entered.

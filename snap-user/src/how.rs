@@ -15,6 +15,8 @@ pub enum Arm {
     Eager,
     /// Only write-protect while they stand still, and take the references afterwards
     Lazy,
+    /// Only write-protect whole gigabytes while they stand still: the window does not grow with the memory
+    Pud,
 }
 
 /// When a thread counts as still.
@@ -53,6 +55,7 @@ impl Arm {
             Self::Auto => abi::ARM_AUTO,
             Self::Eager => abi::ARM_EAGER,
             Self::Lazy => abi::ARM_LAZY,
+            Self::Pud => abi::ARM_PUD,
         }
     }
 
@@ -62,6 +65,7 @@ impl Arm {
         match raw {
             abi::ARM_EAGER => "eager",
             abi::ARM_LAZY => "lazy",
+            abi::ARM_PUD => "pud",
             _ => "unknown",
         }
     }
@@ -73,6 +77,7 @@ impl Arm {
             abi::ARM_ASKED => "asked for",
             abi::ARM_DEFAULT => "the default",
             abi::ARM_NO_HOOK => "the kernel's page fault handler cannot be hooked; see `freezeframe doctor`",
+            abi::ARM_WORKERS => "not pud, for io_uring's workers of the process could write unseen",
             _ => "unknown",
         }
     }

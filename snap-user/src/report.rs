@@ -87,6 +87,8 @@ pub struct Finalized {
     pub fault: u64,
     /// Changes of their mappings.
     pub notifier: u64,
+    /// Writers that cause no page fault: ptrace, `/proc/PID/mem`.
+    pub gup: u64,
     /// The snapshot's own pass after the window.
     pub background: u64,
 }
@@ -126,6 +128,7 @@ impl Report {
                 stop: take.counts.finalized[abi::PATH_STOP as usize],
                 fault: take.counts.finalized[abi::PATH_FAULT as usize],
                 notifier: take.counts.finalized[abi::PATH_NOTIFIER as usize],
+                gup: take.counts.finalized[abi::PATH_GUP as usize],
                 background: take.counts.finalized[abi::PATH_BACKGROUND as usize],
             },
             pages_armed: take.counts.pages_armed,
