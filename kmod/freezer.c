@@ -9,6 +9,7 @@
 #include <linux/tracepoint.h>
 
 #include "compat.h"
+#include "quiesce.h"
 #include "regs.h"
 #include "snapshot.h"
 #include "test.h"
@@ -238,13 +239,13 @@ static void ff_freezer_on_newtask(void *data, struct task_struct *task, unsigned
 /* ---- waiting until they are still -------------------------------------- */
 
 /*
- * Was it in user mode when an interrupt or a page fault took it here? The entry code notes -1 there for everything
- * but system calls, and what is left of the way back writes to no user memory. A page fault does, but not now: we
- * hold mmap_lock.
+ * Preempted in user mode: the way back leads past the work, and what is left of the kernel's work before that writes to
+ * no user memory. A page fault does, but not now: we hold mmap_lock. Not for those who die: their way leads past nothing.
  */
-static bool ff_thread_was_in_user_mode(struct task_struct *task)
+static bool ff_thread_is_preempted(struct task_struct *task)
 {
-	return (long)task_pt_regs(task)->orig_ax == -1;
+	return !(READ_ONCE(task->flags) & PF_EXITING) && !(READ_ONCE(task->signal->flags) & SIGNAL_GROUP_EXIT) &&
+	       !fatal_signal_pending(task) && ff_task_was_in_user_mode(task);
 }
 
 static bool ff_thread_is_still(struct ff_thread *thread, struct mm_struct *mm)
@@ -268,7 +269,7 @@ static bool ff_thread_is_still(struct ff_thread *thread, struct mm_struct *mm)
 	if (READ_ONCE(task->on_cpu))
 		return false;
 	if (READ_ONCE(task->__state) == TASK_RUNNING || ff_task_queued(task)) {
-		if (thread->freezer->mode != FF_FREEZE_IPI || !ff_thread_was_in_user_mode(task))
+		if (thread->freezer->mode != FF_FREEZE_IPI || !ff_thread_is_preempted(task))
 			return false;
 		thread->still_ns = ktime_get_ns();
 		thread->state = FF_THREAD_PARKED;

@@ -8,8 +8,9 @@
 #include "compat.h"
 #include "gib.h"
 #include "hook.h"
-#include "notify.h"
 #include "leaf.h"
+#include "notify.h"
+#include "quiesce.h"
 #include "test.h"
 #include "walk.h"
 
@@ -146,15 +147,14 @@ int ff_lazy_begin(struct ff_snapshot *snap, struct ff_space *space)
 	if (err)
 		return err;
 	ff_hook_add(lazy);
-	/*
-	 * Waits for whoever passed the door of GUP before it was watched and has not taken its reference. RCU Tasks waits
-	 * for those on a CPU or preempted; those who sleep do so under mmap_lock, which registering takes for writing.
-	 */
-	synchronize_rcu_tasks();
+	/* Takes mmap_lock for writing: whoever passed the door of the slow GUP before it was watched has left. */
 	err = ff_notify_begin(lazy);
 	if (err)
 		return ff_fail(snap, err, err == -EINTR ? FF_REASON_INTERRUPTED : FF_REASON_NO_MEMORY, space->target,
 			       0);
+	/* As for the fast one: RCU Tasks would tell as well, but takes seconds where threads are busy. */
+	if (!ff_quiesce(snap, space))
+		WRITE_ONCE(lazy->uncertain, true);
 	return 0;
 }
 
