@@ -126,6 +126,8 @@ enum ff_freeze_mode {
 
 /* Start over when a thread that slept ran in the kernel during `arm`, and may have written to the memory meanwhile. */
 #define FF_TAKE_STRICT (1u << 0)
+/* Take it even where there is not as much memory as the targets may force to be copied (FF_REASON_NO_ROOM). */
+#define FF_TAKE_FORCE (1u << 1)
 
 /* Why an address space was armed as it was. */
 enum ff_arm_reason {
@@ -170,6 +172,8 @@ enum ff_reason {
 	FF_REASON_PERMISSION = 20,	 /* no CAP_SYS_ADMIN [EPERM] */
 	FF_REASON_NO_FD = 21,		 /* no free descriptor [EMFILE] */
 	FF_REASON_WOKEN = 22,		 /* FF_TAKE_STRICT, and a sleeper ran during every try [EAGAIN] */
+	/* Every page that a target writes to while the snapshot is open is kept twice; detail bytes at most, bound there are. */
+	FF_REASON_NO_ROOM = 23, /* [ENOMEM] */
 };
 
 struct ff_failure {
@@ -178,6 +182,7 @@ struct ff_failure {
 	__s32 target; /* index into targets, or -1 */
 	__s32 pid;    /* thread in the caller's pid namespace, or 0 */
 	__u64 detail; /* as the reason says, or 0 */
+	__u64 bound;  /* as the reason says, or 0 */
 };
 
 /* Both 0: the phase did not run. */

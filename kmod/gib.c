@@ -183,15 +183,19 @@ unlock:
 	spin_unlock(&gib->lock);
 }
 
-void ff_gib_open(struct ff_lazy *lazy, unsigned long start, unsigned long end)
+bool ff_gib_open(struct ff_lazy *lazy, unsigned long start, unsigned long end)
 {
 	struct ff_gib *gib;
 	unsigned long index;
+	bool any = false;
 
 	xa_for_each_range(&lazy->gibs, index, gib, start >> PUD_SHIFT, (end - 1) >> PUD_SHIFT) {
-		if (READ_ONCE(gib->state) == FF_GIB_ARMED)
-			ff_gib_open_one(lazy, gib);
+		if (READ_ONCE(gib->state) != FF_GIB_ARMED)
+			continue;
+		ff_gib_open_one(lazy, gib);
+		any = true;
 	}
+	return any;
 }
 
 /* ---- the end ----------------------------------------------------------- */

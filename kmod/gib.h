@@ -36,8 +36,8 @@ void ff_gib_check(struct ff_lazy *lazy, unsigned long start, unsigned long end);
 void ff_gib_mark_stale(struct ff_lazy *lazy, unsigned long addr);
 /* How a VMA is armed. In the stop. */
 extern const struct ff_walk_ops ff_gib_ops;
-/* Opens every gigabyte that the range touches. Never sleeps. */
-void ff_gib_open(struct ff_lazy *lazy, unsigned long start, unsigned long end);
+/* Opens every gigabyte that the range touches; was there one to open? Never sleeps. */
+bool ff_gib_open(struct ff_lazy *lazy, unsigned long start, unsigned long end);
 /* After a failure: gives the write bits back. */
 void ff_gib_disarm(struct ff_lazy *lazy);
 void ff_gib_free(struct ff_lazy *lazy);

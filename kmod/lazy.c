@@ -331,16 +331,17 @@ static void ff_lazy_note_stall(struct ff_lazy *lazy, u64 since)
 void ff_lazy_fault(struct ff_lazy *lazy, unsigned long addr)
 {
 	u64 begin = ktime_get_ns();
-	struct ff_leaf *leaf;
+	bool kept = ff_gib_open(lazy, addr, addr + 1);
+	struct ff_leaf *leaf = xa_load(&lazy->tables, addr >> PMD_SHIFT);
 
-	ff_gib_open(lazy, addr, addr + 1);
-	leaf = xa_load(&lazy->tables, addr >> PMD_SHIFT);
-	if (!leaf || !test_bit(ff_leaf_index(leaf, addr), leaf->armed))
-		return;
-	spin_lock(&leaf->lock);
-	ff_leaf_finalize_fault(lazy, leaf, addr);
-	spin_unlock(&leaf->lock);
-	ff_lazy_note_stall(lazy, begin);
+	if (leaf && test_bit(ff_leaf_index(leaf, addr), leaf->armed)) {
+		spin_lock(&leaf->lock);
+		ff_leaf_finalize_fault(lazy, leaf, addr);
+		spin_unlock(&leaf->lock);
+		kept = true;
+	}
+	if (kept)
+		ff_lazy_note_stall(lazy, begin);
 }
 
 /* Finalizes a range on behalf of somebody who is not to be kept waiting. */
@@ -350,9 +351,8 @@ static void ff_lazy_finalize_range(struct ff_lazy *lazy, unsigned long start, un
 	unsigned long index = start >> PMD_SHIFT, last = (end - 1) >> PMD_SHIFT;
 	struct ff_leaf *leaf;
 	u64 begin = ktime_get_ns();
-	bool any = false;
+	bool any = ff_gib_open(lazy, start, end);
 
-	ff_gib_open(lazy, start, end);
 	xa_for_each_range(&lazy->tables, index, leaf, index, last) {
 		spin_lock(&leaf->lock);
 		if (!bitmap_empty(leaf->armed, PTRS_PER_PTE)) {
@@ -369,12 +369,14 @@ static void ff_lazy_finalize_range(struct ff_lazy *lazy, unsigned long start, un
 
 void ff_lazy_gup(struct ff_lazy *lazy, unsigned long start, unsigned long end, bool forced)
 {
+	u64 begin = ktime_get_ns();
+
 	if (!READ_ONCE(lazy->stopped))
 		ff_lazy_suspect(lazy, start, end);
 	else if (forced)
 		ff_lazy_finalize_range(lazy, start, end, FF_PATH_GUP, false);
-	else
-		ff_gib_open(lazy, start, end);
+	else if (ff_gib_open(lazy, start, end))
+		ff_lazy_note_stall(lazy, begin);
 }
 
 void ff_lazy_range(struct ff_lazy *lazy, unsigned long start, unsigned long end, bool may_sleep)

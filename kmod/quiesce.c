@@ -35,6 +35,23 @@ static void ff_watch_threads(struct ff_watch *watch, struct ff_snapshot *snap, s
 	rcu_read_unlock();
 }
 
+/*
+ * False: not everybody was seen. Each thread is one user of the memory, and we are one; a reader of /proc is one as well,
+ * but soon gone.
+ */
+static bool ff_watch_all(struct ff_watch *watch, struct ff_snapshot *snap, struct ff_space *space)
+{
+	int users = atomic_read(&space->mm->mm_users);
+
+	watch->count = 0;
+	watch->limit = users;
+	watch->tasks = kvcalloc(watch->limit, sizeof(*watch->tasks), GFP_KERNEL);
+	if (!watch->tasks)
+		return false;
+	ff_watch_threads(watch, snap, space);
+	return watch->count + 1 >= users;
+}
+
 static bool ff_task_is_outside(struct task_struct *task, struct mm_struct *mm)
 {
 	if (READ_ONCE(task->mm) != mm)
@@ -47,24 +64,20 @@ static bool ff_task_is_outside(struct task_struct *task, struct mm_struct *mm)
 bool ff_quiesce(struct ff_snapshot *snap, struct ff_space *space)
 {
 	u64 until = ktime_get_ns() + FF_QUIESCE_NS;
-	int users = atomic_read(&space->mm->mm_users);
-	struct ff_watch watch = { .limit = users };
+	struct ff_watch watch = {};
 	bool all;
 	u32 index;
 
-	watch.tasks = kvcalloc(watch.limit, sizeof(*watch.tasks), GFP_KERNEL);
-	if (!watch.tasks)
-		return false;
-	ff_watch_threads(&watch, snap, space);
-	/* Each thread is one user of the memory, and we are one. Whoever else there is, we do not see. */
-	all = watch.count + 1 >= users;
-	for (index = 0; index < watch.count; index++) {
-		while (all && !ff_task_is_outside(watch.tasks[index], space->mm)) {
-			all = ktime_get_ns() < until;
-			usleep_range(50, 200);
+	do {
+		all = ff_watch_all(&watch, snap, space);
+		for (index = 0; index < watch.count; index++) {
+			while (all && !ff_task_is_outside(watch.tasks[index], space->mm)) {
+				all = ktime_get_ns() < until;
+				usleep_range(50, 200);
+			}
+			put_task_struct(watch.tasks[index]);
 		}
-		put_task_struct(watch.tasks[index]);
-	}
-	kvfree(watch.tasks);
+		kvfree(watch.tasks);
+	} while (!all && ktime_get_ns() < until && !fatal_signal_pending(current));
 	return all;
 }

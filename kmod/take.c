@@ -85,6 +85,20 @@ static void ff_trace_stop(struct ff_snapshot *snap)
 	}
 }
 
+/* Is there memory for all that may have to be copied, in the stop or by the targets' writes after it? */
+static int ff_admit(struct ff_snapshot *snap)
+{
+	u64 want = 0, have = max(si_mem_available(), 0l);
+	u32 index;
+
+	for (index = 0; index < snap->space_count; index++)
+		want += snap->spaces[index].anon_pages + snap->spaces[index].shared_pages;
+	if (want <= have || (snap->take->flags & FF_TAKE_FORCE))
+		return 0;
+	snap->take->failure.bound = have << PAGE_SHIFT;
+	return ff_fail(snap, -ENOMEM, FF_REASON_NO_ROOM, -1, want << PAGE_SHIFT);
+}
+
 static int ff_prepare(struct ff_snapshot *snap)
 {
 	struct ff_take *take = snap->take;
@@ -95,7 +109,7 @@ static int ff_prepare(struct ff_snapshot *snap)
 	err = ff_phase_begin(snap, FF_PHASE_PREPARE);
 	if (err)
 		return err;
-	if (take->size != sizeof(*take) || (take->flags & ~FF_TAKE_STRICT) || take->arm > FF_ARM_PUD ||
+	if (take->size != sizeof(*take) || (take->flags & ~(FF_TAKE_STRICT | FF_TAKE_FORCE)) || take->arm > FF_ARM_PUD ||
 	    take->freeze > FF_FREEZE_SIGNAL || take->reserved ||
 	    (take->deadline_ms && take->deadline_ms > FF_DEADLINE_MAX_MS))
 		return ff_fail(snap, -EINVAL, FF_REASON_BAD_ARGUMENT, -1, 0);
@@ -111,6 +125,9 @@ static int ff_prepare(struct ff_snapshot *snap)
 			anon += snap->spaces[index].anon_pages;
 		shared += snap->spaces[index].shared_pages;
 	}
+	err = ff_admit(snap);
+	if (err)
+		return err;
 	/* A twentieth more than counted: the targets go on allocating until they are still. */
 	anon += anon / 20 + PTRS_PER_PTE;
 	err = ff_pages_reserve(&snap->pages, anon + shared, min_t(u64, anon + shared, 4096 + anon / 8));

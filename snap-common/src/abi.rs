@@ -110,6 +110,10 @@ pub const REASON_NO_FD: u32 = 21;
 pub const REASON_WOKEN: u32 = 22;
 /// Start over when a thread that slept ran in the kernel during `arm`.
 pub const TAKE_STRICT: u32 = 1 << 0;
+/// Not as much memory as the targets may force to be copied (ENOMEM).
+pub const REASON_NO_ROOM: u32 = 23;
+/// Take it even so.
+pub const TAKE_FORCE: u32 = 1 << 1;
 /// What suits each address space.
 pub const ARM_AUTO: u32 = 0;
 /// The stop takes a reference to every page.
@@ -199,6 +203,8 @@ pub struct Failure {
     pub pid: i32,
     /// As the reason says, or 0.
     pub detail: u64,
+    /// As the reason says, or 0.
+    pub bound: u64,
 }
 
 /// `struct ff_stamp`.

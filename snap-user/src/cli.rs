@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::how::{Arm, Freeze, How};
+use crate::how::{Arm, Freeze, How, Room};
 use crate::take::{Job, Output, Request};
 
 /// Where the daemon listens for requests.
@@ -19,7 +19,8 @@ Exit codes:
   4  a target does not exist or cannot be snapshotted
   5  the output cannot be written
   6  not permitted: run as root
-  7  a deadline passed";
+  7  a deadline passed, or a target did not settle
+  8  not enough memory for the copies that the targets may force";
 
 /// Snapshots of running processes: memory and registers at one instant, while they go on.
 #[derive(Debug, Parser)]
@@ -69,6 +70,12 @@ pub struct TakeArgs {
     /// Start over when a thread that slept in a system call ran on there while the memory was armed
     #[arg(long)]
     pub strict: bool,
+    /// Go on even where there is not as much memory as the processes may force to be copied
+    #[arg(long)]
+    pub force: bool,
+    /// Where that is so, have the kernel free page cache and swap first
+    #[arg(long, conflicts_with = "force")]
+    pub reclaim: bool,
     /// The kernel module's device
     #[arg(long, value_name = "PATH", default_value = snap_common::abi::DEVICE_PATH)]
     pub device: PathBuf,
@@ -93,6 +100,11 @@ impl TakeArgs {
                     arm: self.arm,
                     freeze: self.freeze,
                     strict: self.strict,
+                    room: match (self.force, self.reclaim) {
+                        (true, _) => Room::Ignored,
+                        (false, true) => Room::Reclaimed,
+                        (false, false) => Room::Needed,
+                    },
                 },
             },
             socket: (!self.no_daemon).then(|| self.socket.clone()),
@@ -142,7 +154,7 @@ mod tests {
     use clap::{CommandFactory as _, Parser as _};
 
     use super::{Cli, Command};
-    use crate::how::{Arm, Freeze};
+    use crate::how::{Arm, Freeze, Room};
     use crate::take::Output;
 
     fn request(line: &str) -> crate::take::Request {
@@ -180,6 +192,14 @@ mod tests {
             (Arm::Auto, Freeze::Auto, false)
         );
         assert!(Cli::try_parse_from(["freezeframe", "take", "--pid", "1", "--arm", "quick"]).is_err());
+    }
+
+    #[test]
+    fn room_is_needed_made_or_ignored() {
+        let room = |line| request(line).job.how.room;
+        assert_eq!(room("freezeframe take --pid 1"), Room::Needed);
+        assert_eq!(room("freezeframe take --pid 1 --reclaim"), Room::Reclaimed);
+        assert_eq!(room("freezeframe take --pid 1 --force"), Room::Ignored);
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Device {
         take.deadline_ms = how.deadline_ms;
         take.arm = how.arm.to_raw();
         take.freeze = how.freeze.to_raw();
-        take.flags = if how.strict { abi::TAKE_STRICT } else { 0 };
+        take.flags = how.flags();
         // SAFETY: IOC_TAKE reads and writes one `struct ff_take`, which `take` is, and reads `target_count` targets
         // at `targets`, which `raw` holds. Both outlive the call.
         let done = unsafe { self.ioctl(abi::IOC_TAKE, &raw mut take) };

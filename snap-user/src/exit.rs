@@ -25,6 +25,8 @@ pub enum Exit {
     Permission = 6,
     /// A deadline passed.
     Timeout = 7,
+    /// Not enough memory for what the targets may force to be copied.
+    Room = 8,
 }
 
 /// What the daemon answered; it chose the exit code.
@@ -38,7 +40,7 @@ pub struct DaemonError {
 }
 
 impl Exit {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -47,6 +49,7 @@ impl Exit {
         Self::Output,
         Self::Permission,
         Self::Timeout,
+        Self::Room,
     ];
 
     /// The code for an error.
@@ -70,6 +73,7 @@ impl Exit {
                 FailureKind::Target => Self::Target,
                 FailureKind::Permission => Self::Permission,
                 FailureKind::Timeout => Self::Timeout,
+                FailureKind::Room => Self::Room,
                 FailureKind::Other => Self::Failure,
             },
             Some(DeviceError::Open { .. }) | None => Self::Failure,

@@ -7,6 +7,7 @@ use snap_common::abi;
 use snap_common::phase::Phase;
 
 use crate::device::Target;
+use crate::report::bytes;
 
 /// The module's `struct ff_failure`, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Refusal {
     pub thread: Option<i32>,
     /// As the reason says.
     pub detail: u64,
+    /// As the reason says.
+    pub bound: u64,
 }
 
 impl Refusal {
@@ -33,6 +36,7 @@ impl Refusal {
             target: usize::try_from(raw.target).ok(),
             thread: (raw.pid != 0).then_some(raw.pid),
             detail: raw.detail,
+            bound: raw.bound,
         }
     }
 }
@@ -46,6 +50,8 @@ pub enum FailureKind {
     Permission,
     /// It took too long, or the target did not hold still.
     Timeout,
+    /// Not enough memory for what the targets may force to be copied.
+    Room,
     /// Anything else.
     Other,
 }
@@ -55,6 +61,8 @@ pub enum FailureKind {
 pub struct Failure {
     /// What kind it is.
     pub kind: FailureKind,
+    /// How many bytes of memory more it would have taken, if that was the reason.
+    pub short_of: Option<u64>,
     message: String,
 }
 
@@ -78,13 +86,36 @@ impl Failure {
         let (kind, why) = explain(refusal, &source);
         Self {
             kind,
+            short_of: (refusal.reason == abi::REASON_NO_ROOM)
+                .then(|| refusal.detail.saturating_sub(refusal.bound)),
             message: format!("cannot snapshot {whom}: {why}"),
+        }
+    }
+
+    /// Not enough memory in a cgroup.
+    #[must_use]
+    pub fn no_room(want: u64, room: u64, group: &str) -> Self {
+        Self {
+            kind: FailureKind::Room,
+            short_of: None,
+            message: format!(
+                "cannot snapshot the targets: {}; raise its memory.max, or override with --force",
+                room_line(want, room, &format!("the cgroup {group} has room for"))
+            ),
         }
     }
 }
 
+fn room_line(want: u64, room: u64, place: &str) -> String {
+    format!(
+        "if they write to all of their memory, {} must be kept twice, and {place} {}",
+        bytes(want),
+        bytes(room)
+    )
+}
+
 fn explain(refusal: &Refusal, source: &io::Error) -> (FailureKind, String) {
-    use FailureKind::{Other, Permission, Target, Timeout};
+    use FailureKind::{Other, Permission, Room, Target, Timeout};
     let phase = refusal.phase.map_or("the snapshot", Phase::name);
     let address = refusal.detail;
     match refusal.reason {
@@ -134,6 +165,13 @@ fn explain(refusal: &Refusal, source: &io::Error) -> (FailureKind, String) {
         abi::REASON_INJECTED => (Other, format!("a fault was injected in {phase}: this is a test build of the module")),
         abi::REASON_PERMISSION => (Permission, "not permitted; run as root (CAP_SYS_ADMIN)".into()),
         abi::REASON_NO_FD => (Other, "no free file descriptor; raise `ulimit -n`".into()),
+        abi::REASON_NO_ROOM => (
+            Room,
+            format!(
+                "{}; free some, let --reclaim do it, or override with --force",
+                room_line(refusal.detail, refusal.bound, "the machine has available")
+            ),
+        ),
         abi::REASON_WOKEN => (
             Timeout,
             "in every try a thread that slept in a system call ran on there; retry, or leave --strict away".into(),
@@ -158,6 +196,7 @@ mod tests {
             target,
             thread: None,
             detail: 0x7f00,
+            bound: 0x1000,
         };
         Failure::new(
             &refusal,
@@ -168,7 +207,7 @@ mod tests {
 
     #[test]
     fn every_reason_is_one_line_that_names_the_process() {
-        for reason in 1..=abi::REASON_WOKEN {
+        for reason in 1..=abi::REASON_NO_ROOM {
             let line = failure(reason, Some(1)).to_string();
             assert!(line.starts_with("cannot snapshot process 34: "), "{line}");
             assert!(!line.contains('\n'), "{line}");
@@ -190,6 +229,21 @@ mod tests {
             failure(999, None).to_string(),
             "cannot snapshot the targets: the module answered in the snapshot: Input/output error (os error 5)"
         );
+    }
+
+    #[test]
+    fn too_little_room_comes_with_figures() {
+        let short = failure(abi::REASON_NO_ROOM, None);
+        assert_eq!(
+            (short.kind, short.short_of),
+            (FailureKind::Room, Some(0x7f00 - 0x1000))
+        );
+        assert!(
+            short.to_string().contains("31.8 KiB must be kept twice"),
+            "{short}"
+        );
+        assert!(short.to_string().contains("available 4.0 KiB"), "{short}");
+        assert_eq!(failure(abi::REASON_NO_MEMORY, None).short_of, None);
     }
 
     #[test]

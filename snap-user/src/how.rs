@@ -45,9 +45,39 @@ pub struct How {
     pub freeze: Freeze,
     /// Start over when a thread that slept ran in the kernel meanwhile.
     pub strict: bool,
+    /// What to do where there is not enough memory for the copies that the targets may force.
+    pub room: Room,
+}
+
+/// What to do where there is not enough memory for the copies that the targets may force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Room {
+    /// Refuse.
+    #[default]
+    Needed,
+    /// Make some, then ask again.
+    Reclaimed,
+    /// Go on.
+    Ignored,
+}
+
+impl How {
+    /// `FF_TAKE_*`.
+    #[must_use]
+    pub const fn flags(&self) -> u32 {
+        let strict = if self.strict { abi::TAKE_STRICT } else { 0 };
+        match self.room {
+            Room::Ignored => strict | abi::TAKE_FORCE,
+            Room::Needed | Room::Reclaimed => strict,
+        }
+    }
 }
 
 impl Arm {
+    /// The modes that an image can name.
+    pub const NAMES: [&str; 3] = ["eager", "lazy", "pud"];
+
     /// `enum ff_arm_mode`.
     #[must_use]
     pub const fn to_raw(self) -> u32 {

@@ -11,6 +11,7 @@ pub mod image;
 pub mod metrics;
 pub mod output;
 pub mod report;
+pub mod room;
 pub mod serve;
 pub mod take;
 pub mod trace;

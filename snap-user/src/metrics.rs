@@ -6,7 +6,8 @@ use prometheus::{
 };
 use snap_common::phase::Phase;
 
-use crate::report::Report;
+use crate::how::Arm;
+use crate::report::{Finalized, Report};
 
 /// How a snapshot ended: the `result` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +33,11 @@ pub struct Metrics {
     registry: Registry,
     phases: HistogramVec,
     window: Histogram,
+    stall: Histogram,
     snapshots: IntCounterVec,
     pages_armed: IntCounter,
+    pages_finalized: IntCounterVec,
+    processes_armed: IntCounterVec,
     image_bytes: IntCounter,
 }
 
@@ -60,6 +64,13 @@ impl Metrics {
                 "freezeframe_window_duration_seconds",
                 "How long the targets of a snapshot stood still, first stopped thread to last released one",
             )
+            .buckets(bounds.clone()),
+        )?;
+        let stall = Histogram::with_opts(
+            HistogramOpts::new(
+                "freezeframe_stall_duration_seconds",
+                "Of each snapshot, the longest that a target was kept after the window, being first to change a page",
+            )
             .buckets(bounds),
         )?;
         let snapshots = IntCounterVec::new(
@@ -73,6 +84,20 @@ impl Metrics {
             "freezeframe_pages_armed_total",
             "4 KiB pages made copy-on-write; each may cost the target one copy",
         )?;
+        let pages_finalized = IntCounterVec::new(
+            Opts::new(
+                "freezeframe_pages_finalized_total",
+                "Lazily armed 4 KiB pages by who held them; all but background was on somebody's way",
+            ),
+            &["path"],
+        )?;
+        let processes_armed = IntCounterVec::new(
+            Opts::new(
+                "freezeframe_processes_armed_total",
+                "Processes snapshotted, by how their memory was armed",
+            ),
+            &["mode"],
+        )?;
         let image_bytes = IntCounter::new("freezeframe_image_bytes_total", "Bytes of archives written")?;
         let build = IntGaugeVec::new(
             Opts::new("freezeframe_build_info", "Always 1; labels tell the build"),
@@ -84,19 +109,31 @@ impl Metrics {
         for outcome in [Outcome::Ok, Outcome::Error] {
             snapshots.with_label_values(&[outcome.label()]);
         }
+        for (path, _) in Finalized::default().by_path() {
+            pages_finalized.with_label_values(&[path]);
+        }
+        for mode in Arm::NAMES {
+            processes_armed.with_label_values(&[mode]);
+        }
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(phases.clone()))?;
         registry.register(Box::new(window.clone()))?;
+        registry.register(Box::new(stall.clone()))?;
         registry.register(Box::new(snapshots.clone()))?;
         registry.register(Box::new(pages_armed.clone()))?;
+        registry.register(Box::new(pages_finalized.clone()))?;
+        registry.register(Box::new(processes_armed.clone()))?;
         registry.register(Box::new(image_bytes.clone()))?;
         registry.register(Box::new(build))?;
         Ok(Self {
             registry,
             phases,
             window,
+            stall,
             snapshots,
             pages_armed,
+            pages_finalized,
+            processes_armed,
             image_bytes,
         })
     }
@@ -115,6 +152,15 @@ impl Metrics {
                 .observe(seconds(phase.duration_ns));
         }
         self.window.observe(seconds(report.window_ns));
+        self.stall.observe(seconds(report.stall_ns));
+        for (path, pages) in report.finalized.by_path() {
+            self.pages_finalized.with_label_values(&[path]).inc_by(pages);
+        }
+        for space in &report.spaces {
+            self.processes_armed
+                .with_label_values(&[space.mode.as_str()])
+                .inc();
+        }
         self.pages_armed.inc_by(report.pages_armed);
         self.image_bytes.inc_by(report.archive_bytes);
         self.snapshots.with_label_values(&[Outcome::Ok.label()]).inc();
@@ -145,7 +191,7 @@ fn seconds(nanoseconds: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::Metrics;
-    use crate::report::{Finalized, PhaseReport, Report};
+    use crate::report::{Finalized, PhaseReport, Report, SpaceReport};
 
     fn report() -> Report {
         let arm = PhaseReport {
@@ -156,7 +202,11 @@ mod tests {
         Report {
             id: 1,
             mode: "lazy".into(),
-            spaces: Vec::new(),
+            spaces: vec![SpaceReport {
+                pid: 1,
+                mode: "lazy".into(),
+                why: "the default".into(),
+            }],
             window_ns: 9_000,
             stall_ns: 700,
             finalized: Finalized {
@@ -197,6 +247,9 @@ mod tests {
             "freezeframe_phase_duration_seconds_count{phase=\"arm\"} 1",
             "freezeframe_phase_duration_seconds_bucket{phase=\"arm\",le=\"0.000004\"} 1",
             "freezeframe_window_duration_seconds_count 1",
+            "freezeframe_stall_duration_seconds_bucket{le=\"0.000001\"} 1",
+            "freezeframe_pages_finalized_total{path=\"background\"} 11",
+            "freezeframe_processes_armed_total{mode=\"lazy\"} 1",
             "freezeframe_snapshots_total{result=\"ok\"} 1",
             "freezeframe_snapshots_total{result=\"error\"} 1",
             "freezeframe_pages_armed_total 17",

@@ -93,6 +93,20 @@ pub struct Finalized {
     pub background: u64,
 }
 
+impl Finalized {
+    /// Each with its name.
+    #[must_use]
+    pub const fn by_path(&self) -> [(&'static str, u64); 5] {
+        [
+            ("stop", self.stop),
+            ("fault", self.fault),
+            ("notifier", self.notifier),
+            ("gup", self.gup),
+            ("background", self.background),
+        ]
+    }
+}
+
 /// One phase of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhaseReport {

@@ -15,11 +15,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::device::{Device, DeviceError, Snapshot, Target};
 use crate::drain::{DrainError, drain};
 use crate::exit::{DaemonError, Exit};
-use crate::how::How;
+use crate::failure::Failure;
+use crate::how::{How, Room};
 use crate::image::Image;
 use crate::output::{OutputError, PartialFile};
 use crate::report::Report;
-use crate::serve;
+use crate::{room, serve};
 
 /// Where the archive goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,8 +137,23 @@ fn monotonic_ns() -> u64 {
 /// The ioctl, on a thread that may block.
 async fn snapshot(job: Job) -> anyhow::Result<Snapshot> {
     let taken = tokio::task::spawn_blocking(move || -> Result<Snapshot, DeviceError> {
+        let device = Device::open(&job.device)?;
+        if job.how.room != Room::Ignored {
+            room::check(&job.pids)?;
+        }
         let targets: Vec<_> = job.pids.into_iter().map(|pid| Target { pid }).collect();
-        Device::open(&job.device)?.take(&targets, &job.how)
+        match device.take(&targets, &job.how) {
+            Err(DeviceError::Take(Failure {
+                short_of: Some(bytes),
+                ..
+            })) if job.how.room == Room::Reclaimed => {
+                if let Err(error) = room::reclaim(bytes) {
+                    eprintln!("freezeframe: cannot ask the kernel to free memory: {error}");
+                }
+                device.take(&targets, &job.how)
+            }
+            taken => taken,
+        }
     });
     Ok(taken.await??)
 }

@@ -33,7 +33,7 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         all,
         Info { abi_version, phase_count, features, max_targets, open_snapshots, module_version }
         Target { kind, id }
-        Failure { reason, phase, target, pid, detail }
+        Failure { reason, phase, target, pid, detail, bound }
         Stamp { begin_ns, end_ns }
         Counts { pages_armed, pages_copied, pages_swapped_in, pages_prefaulted, pages_unreadable, huge_armed, finalized, processes, threads_parked, threads_asleep, threads_kernel, threads_woken, rescans }
         Take { size, flags, targets, target_count, deadline_ms, fd, arm, freeze, reserved, id, image_bytes, window_ns, stall_ns, failure, counts, phases }
@@ -100,7 +100,9 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         REASON_PERMISSION,
         REASON_NO_FD,
         REASON_WOKEN,
+        REASON_NO_ROOM,
         TAKE_STRICT,
+        TAKE_FORCE,
         ARM_AUTO,
         ARM_EAGER,
         ARM_LAZY,
