@@ -23,7 +23,8 @@ static long ff_get_info(struct ff_info __user *to)
 	struct ff_info info = {
 		.abi_version = ff_test_abi_version(),
 		.phase_count = FF_PHASE_COUNT,
-		.features = FF_FEATURE_ARM_EAGER | FF_FEATURE_FREEZE_SOFT | FF_FEATURE_FREEZE_IPI | FF_FEATURE_FREEZE_SIGNAL | FF_FEATURE_SHARED_COPY | FF_TEST_FEATURES |
+		.features = FF_FEATURE_ARM_EAGER | FF_FEATURE_FREEZE_SOFT | FF_FEATURE_FREEZE_IPI |
+			    FF_FEATURE_FREEZE_SIGNAL | FF_FEATURE_SHARED_COPY | FF_TEST_FEATURES |
 			    (ff_hook_ready() ? FF_FEATURE_ARM_LAZY | FF_FEATURE_ARM_PUD : 0),
 		.max_targets = FF_MAX_TARGETS,
 		.open_snapshots = ff_open_snapshots(),

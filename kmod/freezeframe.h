@@ -80,8 +80,8 @@ enum ff_phase {
 #define FF_FEATURE_ARM_LAZY (1ull << 3)	   /* the stop only write-protects; the pages are held afterwards */
 #define FF_FEATURE_FREEZE_IPI (1ull << 4)  /* threads that wait for a processor need not run to be still */
 #define FF_FEATURE_FREEZE_SIGNAL (1ull << 5)
-#define FF_FEATURE_ARM_PUD (1ull << 6)	   /* the stop write-protects whole gigabytes */
-#define FF_FEATURE_TEST (1ull << 63)	   /* built with fault injection; never in production */
+#define FF_FEATURE_ARM_PUD (1ull << 6) /* the stop write-protects whole gigabytes */
+#define FF_FEATURE_TEST (1ull << 63)   /* built with fault injection; never in production */
 
 struct ff_info {
 	__u32 abi_version;	 /* out: FF_ABI_VERSION of the module */
@@ -118,8 +118,8 @@ enum ff_freeze_mode {
 	FF_FREEZE_SOFT = 1, /* it is parked, or sleeps in the kernel */
 	FF_FREEZE_IPI = 2,  /* as SOFT, or it waits for a processor on its way back from an interrupt */
 	/*
-	 * It is parked: system calls that can be interrupted are, and end with EINTR or start over. For those who want the
-	 * registers of a system call's edge; the targets may see EINTR.
+	 * It is parked: system calls that can be interrupted are, and end with EINTR or start over. For those who want
+	 * the registers of a system call's edge; the targets may see EINTR.
 	 */
 	FF_FREEZE_SIGNAL = 3,
 };
@@ -172,7 +172,8 @@ enum ff_reason {
 	FF_REASON_PERMISSION = 20,	 /* no CAP_SYS_ADMIN [EPERM] */
 	FF_REASON_NO_FD = 21,		 /* no free descriptor [EMFILE] */
 	FF_REASON_WOKEN = 22,		 /* FF_TAKE_STRICT, and a sleeper ran during every try [EAGAIN] */
-	/* Every page that a target writes to while the snapshot is open is kept twice; detail bytes at most, bound there are. */
+	/* Every page that a target writes to while the snapshot is open is kept twice; detail bytes at most, bound
+	 * there are. */
 	FF_REASON_NO_ROOM = 23, /* [ENOMEM] */
 };
 
@@ -192,12 +193,12 @@ struct ff_stamp {
 };
 
 struct ff_counts {
-	__u64 pages_armed;	/* 4 KiB pages of which the image holds the original by reference */
-	__u64 pages_copied;	/* 4 KiB pages copied inside the stop (in use by a device, shared) */
-	__u64 pages_swapped_in; /* pages that had to be brought in inside the stop */
-	__u64 pages_prefaulted; /* pages that `prepare` brought in */
-	__u64 pages_unreadable; /* hardware-poisoned: in the image as FF_RUN_UNREADABLE */
-	__u64 huge_armed;	/* how many 2 MiB mappings are within pages_armed */
+	__u64 pages_armed;		/* 4 KiB pages of which the image holds the original by reference */
+	__u64 pages_copied;		/* 4 KiB pages copied inside the stop (in use by a device, shared) */
+	__u64 pages_swapped_in;		/* pages that had to be brought in inside the stop */
+	__u64 pages_prefaulted;		/* pages that `prepare` brought in */
+	__u64 pages_unreadable;		/* hardware-poisoned: in the image as FF_RUN_UNREADABLE */
+	__u64 huge_armed;		/* how many 2 MiB mappings are within pages_armed */
 	__u64 finalized[FF_PATH_COUNT]; /* lazily armed pages by enum ff_path */
 	__u32 processes;
 	__u32 threads_parked; /* stopped at the edge to user mode */

@@ -6,21 +6,15 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
-#include <linux/tracepoint.h>
 
 #include "compat.h"
 #include "quiesce.h"
-#include "regs.h"
+#include "scan.h"
 #include "snapshot.h"
 #include "test.h"
 
 /* How long to wait for running threads without sleeping: the scheduler takes some 50 us to bring a sleeper back. */
 #define FF_FREEZE_SPIN_NS (200 * NSEC_PER_USEC)
-
-/* The snapshot whose threads are being frozen. At most one: takes are serialized. */
-static struct ff_snapshot *ff_freezing;
-static DEFINE_SPINLOCK(ff_freezing_lock); /* guards ff_freezing; outside freezer.lock */
-static struct tracepoint *ff_newtask;
 
 /* ---- on the thread that is frozen -------------------------------------- */
 
@@ -30,7 +24,7 @@ static void ff_freezer_done(struct ff_freezer *freezer)
 		complete(&freezer->idle);
 }
 
-static void ff_thread_park(struct callback_head *work)
+void ff_thread_park(struct callback_head *work)
 {
 	struct ff_thread *thread = container_of(work, struct ff_thread, work);
 	struct ff_freezer *freezer = thread->freezer;
@@ -58,189 +52,12 @@ static void ff_thread_park(struct callback_head *work)
 	ff_freezer_done(freezer);
 }
 
-/* ---- noting threads ---------------------------------------------------- */
-
-/* Each with room for the registers of a thread like ours, which is enough for those of 32-bit threads, too. */
-static int ff_freezer_add_spare(struct ff_freezer *freezer, u32 count)
-{
-	while (count--) {
-		struct ff_thread *thread = kzalloc(sizeof(*thread), GFP_KERNEL);
-
-		if (!thread)
-			return -ENOMEM;
-		if (ff_regs_reserve(thread, current)) {
-			kfree(thread);
-			return -ENOMEM;
-		}
-		spin_lock(&freezer->lock);
-		list_add(&thread->link, &freezer->spare);
-		spin_unlock(&freezer->lock);
-	}
-	return 0;
-}
-
-static bool ff_freezer_knows(struct ff_freezer *freezer, struct task_struct *task)
-{
-	struct ff_thread *thread;
-
-	hash_for_each_possible(freezer->known, thread, hash, (unsigned long)task) {
-		if (thread->task == task)
-			return true;
-	}
-	return false;
-}
-
-/* Notes a thread and asks it to park. Returns whether it was new. Under freezer.lock. */
-static bool ff_freezer_ask(struct ff_freezer *freezer, struct task_struct *task, u32 process)
-{
-	struct ff_thread *thread;
-
-	if (ff_freezer_knows(freezer, task))
-		return false;
-	thread = list_first_entry_or_null(&freezer->spare, struct ff_thread, link);
-	if (thread)
-		list_del(&thread->link);
-	else
-		thread = kzalloc(sizeof(*thread), GFP_ATOMIC | __GFP_NOWARN);
-	if (!thread) {
-		freezer->short_of_memory = true;
-		return false;
-	}
-	thread->freezer = freezer;
-	thread->task = get_task_struct(task);
-	thread->process = process;
-	thread->asked_ns = ktime_get_ns();
-	list_add_tail(&thread->link, &freezer->threads);
-	hash_add(freezer->known, &thread->hash, (unsigned long)task);
-	freezer->thread_count++;
-	if (ff_task_is_worker(task)) {
-		thread->state = FF_THREAD_KERNEL;
-		thread->still_ns = thread->asked_ns;
-		return true;
-	}
-	init_task_work(&thread->work, ff_thread_park);
-	atomic_inc(&freezer->busy);
-	if (task_work_add(task, &thread->work, freezer->mode == FF_FREEZE_SIGNAL ? TWA_SIGNAL : TWA_RESUME)) {
-		atomic_dec(&freezer->busy);
-		thread->gone = true;
-	} else {
-		thread->queued = true;
-	}
-	return true;
-}
-
-static s32 ff_snapshot_find_mm(struct ff_snapshot *snap, struct mm_struct *mm)
-{
-	u32 index;
-
-	for (index = 0; index < snap->process_count; index++) {
-		if (snap->processes[index].space->mm == mm)
-			return index;
-	}
-	return -1;
-}
-
-/* Asks the threads of one process, if it has the memory of process @index. Under rcu_read_lock. */
-static u32 ff_freezer_scan_process(struct ff_snapshot *snap, struct task_struct *process, u32 index)
-{
-	struct mm_struct *mm = snap->processes[index].space->mm;
-	struct task_struct *task;
-	u32 fresh = 0;
-
-	for_each_thread(process, task) {
-		if (READ_ONCE(task->mm) != mm)
-			continue;
-		spin_lock(&snap->freezer.lock);
-		fresh += ff_freezer_ask(&snap->freezer, task, index);
-		spin_unlock(&snap->freezer.lock);
-	}
-	return fresh;
-}
-
-/* Threads of other processes that share a target's memory (vfork, CLONE_VM) are found by it. Under rcu_read_lock. */
-static u32 ff_freezer_scan_others(struct ff_snapshot *snap)
-{
-	struct task_struct *process, *task;
-	u32 fresh = 0;
-
-	for_each_process(process) {
-		s32 index = -1;
-
-		for_each_thread(process, task) {
-			struct mm_struct *mm = READ_ONCE(task->mm);
-
-			if (!mm)
-				continue;
-			index = ff_snapshot_find_mm(snap, mm);
-			break;
-		}
-		if (index >= 0)
-			fresh += ff_freezer_scan_process(snap, process, index);
-	}
-	return fresh;
-}
-
-/*
- * May somebody have a target's memory who is not known? Each thread counts as one user of it, and so do we. The users
- * are read first: a thread that exits between the two looks makes us search for nobody, not miss somebody.
- */
-static bool ff_freezer_misses_users(struct ff_snapshot *snap)
-{
-	struct ff_thread *thread;
-	long users = 0;
-	u32 index;
-
-	for (index = 0; index < snap->space_count; index++)
-		users += atomic_read(&snap->spaces[index].mm->mm_users) - 1;
-	smp_rmb();
-	spin_lock(&snap->freezer.lock);
-	list_for_each_entry(thread, &snap->freezer.threads, link)
-		users -= READ_ONCE(thread->task->mm) == snap->processes[thread->process].space->mm;
-	spin_unlock(&snap->freezer.lock);
-	return users > 0;
-}
-
-/*
- * Asks every thread that is not known yet; returns how many there were. Looking at every process of the machine takes
- * its time, in the window, and is hardly ever needed.
- */
-static u32 ff_freezer_scan(struct ff_snapshot *snap)
-{
-	u32 index, fresh = 0;
-
-	rcu_read_lock();
-	for (index = 0; index < snap->process_count; index++)
-		fresh += ff_freezer_scan_process(snap, snap->processes[index].leader, index);
-	if (ff_freezer_misses_users(snap))
-		fresh += ff_freezer_scan_others(snap);
-	rcu_read_unlock();
-	return fresh;
-}
-
-/* A new task that shares a target's memory is asked before it runs for the first time. */
-static void ff_freezer_on_newtask(void *data, struct task_struct *task, unsigned long flags)
-{
-	s32 index;
-
-	if (likely(!READ_ONCE(ff_freezing)) || !(flags & CLONE_VM))
-		return;
-	spin_lock(&ff_freezing_lock);
-	if (ff_freezing && task->mm) {
-		index = ff_snapshot_find_mm(ff_freezing, task->mm);
-		if (index >= 0) {
-			spin_lock(&ff_freezing->freezer.lock);
-			ff_freezer_ask(&ff_freezing->freezer, task, index);
-			spin_unlock(&ff_freezing->freezer.lock);
-		}
-	}
-	spin_unlock(&ff_freezing_lock);
-}
-
 /* ---- waiting until they are still -------------------------------------- */
 
 /*
  * Preempted in user mode: the way back leads past the work, and what is left of the kernel's work before that writes to
- * no user memory. A page fault does, but not now: we hold mmap_lock. Not for those who die: their way leads past nothing.
+ * no user memory. A page fault does, but not now: we hold mmap_lock. Not for those who die: their way leads past
+ * nothing.
  */
 static bool ff_thread_is_preempted(struct task_struct *task)
 {
@@ -306,7 +123,7 @@ int ff_freezer_prepare(struct ff_snapshot *snap)
 	freezer->mode = snap->take->freeze ?: FF_FREEZE_IPI;
 	for (index = 0; index < snap->process_count; index++)
 		threads += get_nr_threads(snap->processes[index].leader) + 4;
-	return ff_freezer_add_spare(freezer, threads);
+	return ff_scan_reserve(freezer, threads);
 }
 
 static void ff_freezer_nudge(void *unused)
@@ -356,12 +173,9 @@ int ff_freezer_freeze(struct ff_snapshot *snap)
 
 	if (ff_test_skips_freeze())
 		return 0;
-	spin_lock(&ff_freezing_lock);
-	WRITE_ONCE(ff_freezing, snap);
-	spin_unlock(&ff_freezing_lock);
-
+	ff_scan_begin(snap);
 	for (;;) {
-		u32 fresh = ff_freezer_scan(snap);
+		u32 fresh = ff_scan(snap);
 
 		snap->take->counts.rescans++;
 		if (fresh && freezer->mode == FF_FREEZE_IPI)
@@ -461,10 +275,7 @@ void ff_freezer_close(struct ff_snapshot *snap)
 	if (freezer->closed)
 		return;
 	freezer->closed = true;
-	spin_lock(&ff_freezing_lock);
-	WRITE_ONCE(ff_freezing, NULL);
-	spin_unlock(&ff_freezing_lock);
-
+	ff_scan_end();
 	ff_freezer_thaw(snap);
 	list_for_each_entry(thread, &freezer->threads, link) {
 		if (thread->queued && ff_task_work_cancel(thread->task, &thread->work))
@@ -492,31 +303,4 @@ void ff_freezer_free(struct ff_snapshot *snap)
 		ff_thread_free(thread);
 	list_for_each_entry_safe(thread, next, &snap->freezer.spare, link)
 		ff_thread_free(thread);
-}
-
-/* ---- module ------------------------------------------------------------ */
-
-static void ff_freezer_find_newtask(struct tracepoint *tracepoint, void *found)
-{
-	if (!strcmp(tracepoint->name, "task_newtask"))
-		*(struct tracepoint **)found = tracepoint;
-}
-
-int ff_freezer_module_init(void)
-{
-	for_each_kernel_tracepoint(ff_freezer_find_newtask, &ff_newtask);
-	if (!ff_newtask) {
-		pr_err("freezeframe: this kernel has no tracepoint task_newtask, and without it a clone() could escape "
-		       "the freeze\n");
-		return -ENOENT;
-	}
-	return tracepoint_probe_register(ff_newtask, ff_freezer_on_newtask, NULL);
-}
-
-void ff_freezer_module_exit(void)
-{
-	tracepoint_probe_unregister(ff_newtask, ff_freezer_on_newtask, NULL);
-	tracepoint_synchronize_unregister();
-	/* A thread may still be on the last instructions of ff_thread_park(). */
-	synchronize_rcu_tasks();
 }

@@ -61,8 +61,8 @@ struct ff_freezer {
 	struct completion idle; /* busy is 0 */
 };
 
-int ff_freezer_module_init(void);
-void ff_freezer_module_exit(void);
+/* The work that parks a thread. */
+void ff_thread_park(struct callback_head *work);
 
 /* Allocates for all threads that there are. */
 int ff_freezer_prepare(struct ff_snapshot *snap);

@@ -189,7 +189,8 @@ bool ff_gib_open(struct ff_lazy *lazy, unsigned long start, unsigned long end)
 	unsigned long index;
 	bool any = false;
 
-	xa_for_each_range(&lazy->gibs, index, gib, start >> PUD_SHIFT, (end - 1) >> PUD_SHIFT) {
+	xa_for_each_range(&lazy->gibs, index, gib, start >> PUD_SHIFT, (end - 1) >> PUD_SHIFT)
+	{
 		if (READ_ONCE(gib->state) != FF_GIB_ARMED)
 			continue;
 		ff_gib_open_one(lazy, gib);
@@ -205,7 +206,8 @@ void ff_gib_disarm(struct ff_lazy *lazy)
 	struct ff_gib *gib;
 	unsigned long index;
 
-	xa_for_each(&lazy->gibs, index, gib) {
+	xa_for_each(&lazy->gibs, index, gib)
+	{
 		spin_lock(&gib->lock);
 		if (gib->state == FF_GIB_ARMED)
 			set_bit(_PAGE_BIT_RW, (unsigned long *)gib->pudp);
@@ -219,7 +221,6 @@ void ff_gib_free(struct ff_lazy *lazy)
 	struct ff_gib *gib;
 	unsigned long index;
 
-	xa_for_each(&lazy->gibs, index, gib)
-		kfree(gib);
+	xa_for_each(&lazy->gibs, index, gib) kfree(gib);
 	xa_destroy(&lazy->gibs);
 }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /*
- * PUD arming. The stop takes the write bit out of the entries that map a gigabyte each, and leaves the page tables below
- * alone; so the window does not grow with the memory. Software does not look at that bit (pud_bad() of x86 ignores it), the
- * CPU does: the first write to the gigabyte faults, and comes to hook.c. There, or when a change is announced, or when
- * FF_IOC_TAKE comes to it after the window, the gigabyte is "opened": armed as LAZY does it, and the bit set again. No TLB is
- * flushed for that: since the stop none holds a writable entry of the gigabyte.
+ * PUD arming. The stop takes the write bit out of the entries that map a gigabyte each, and leaves the page tables
+ * below alone; so the window does not grow with the memory. Software does not look at that bit (pud_bad() of x86
+ * ignores it), the CPU does: the first write to the gigabyte faults, and comes to hook.c. There, or when a change is
+ * announced, or when FF_IOC_TAKE comes to it after the window, the gigabyte is "opened": armed as LAZY does it, and the
+ * bit set again. No TLB is flushed for that: since the stop none holds a writable entry of the gigabyte.
  *
- * Until it is opened nothing below it changes, for the same reason as in lazy.h. GUP does not look at the bit either: hook.c
- * opens what GUP is about to hand out for writing.
+ * Until it is opened nothing below it changes, for the same reason as in lazy.h. GUP does not look at the bit either:
+ * hook.c opens what GUP is about to hand out for writing.
  */
 #ifndef FF_GIB_H
 #define FF_GIB_H

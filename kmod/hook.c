@@ -23,7 +23,8 @@ static struct ff_lazy *ff_watched_find(struct mm_struct *mm)
 {
 	struct ff_lazy *lazy;
 
-	hash_for_each_possible_rcu(ff_watched, lazy, link, (unsigned long)mm) {
+	hash_for_each_possible_rcu(ff_watched, lazy, link, (unsigned long)mm)
+	{
 		if (lazy->mm == mm)
 			return lazy;
 	}
@@ -76,8 +77,7 @@ static void notrace ff_on_gup_slow(unsigned long ip, unsigned long parent, struc
 {
 	if (unlikely(READ_ONCE(ff_watched_count)))
 		ff_on_gup((struct mm_struct *)ff_hook_argument(regs, 0), ff_hook_argument(regs, 1),
-			  ff_hook_argument(regs, 2), ff_hook_argument(regs, 3),
-			  ff_hook_argument(regs, 3) & FOLL_FORCE);
+			  ff_hook_argument(regs, 2), ff_hook_argument(regs, 3), ff_hook_argument(regs, 3) & FOLL_FORCE);
 }
 
 struct ff_hook {

@@ -26,7 +26,7 @@ static void ff_leaf_suspect(struct ff_lazy *lazy, struct ff_leaf *leaf, unsigned
 		llist_add(&leaf->suspects, &lazy->suspects);
 }
 
-static void ff_lazy_suspect(struct ff_lazy *lazy, unsigned long start, unsigned long end)
+void ff_lazy_suspect(struct ff_lazy *lazy, unsigned long start, unsigned long end)
 {
 	unsigned long next;
 
@@ -45,7 +45,8 @@ bool ff_lazy_has_suspects(struct ff_lazy *lazy, unsigned long start, unsigned lo
 {
 	struct ff_leaf *leaf;
 
-	llist_for_each_entry(leaf, READ_ONCE(lazy->suspects.first), suspects) {
+	llist_for_each_entry(leaf, READ_ONCE(lazy->suspects.first), suspects)
+	{
 		if (leaf->addr < end && start < leaf->addr + PMD_SIZE)
 			return true;
 	}
@@ -211,8 +212,8 @@ int ff_lazy_arm_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, uns
 		leaf->stopped = true;
 		step = ff_leaf_arm(lazy, leaf, pmdp, &addr, end);
 		/*
-		 * Whoever has announced a change may be about to make it. Asked under the lock: whoever announces one from
-		 * now on waits for it, and finds what is armed.
+		 * Whoever has announced a change may be about to make it. Asked under the lock: whoever announces one
+		 * from now on waits for it, and finds what is armed.
 		 */
 		if (ff_notify_is_pending(lazy, begin, addr)) {
 			enum ff_step held = ff_leaf_finalize(lazy, leaf, begin, addr, FF_PATH_STOP, &walk->snap->pages);
@@ -284,7 +285,8 @@ static int ff_lazy_arm_leaf(struct ff_walk *walk, struct ff_leaf *leaf)
 	VMA_ITERATOR(vmi, walk->space->mm, leaf->addr);
 	int err = 0;
 
-	for_each_vma_range(vmi, one.vma, end) {
+	for_each_vma_range(vmi, one.vma, end)
+	{
 		if (ff_vma_has_private(one.vma))
 			err = ff_walk_range(&one, max(leaf->addr, one.vma->vm_start), min(end, one.vma->vm_end));
 		if (err)
@@ -301,7 +303,8 @@ int ff_lazy_settle(struct ff_walk *walk)
 
 	/* From here on nothing is handed out for writing but through a page fault. */
 	WRITE_ONCE(lazy->stopped, true);
-	llist_for_each_entry(leaf, READ_ONCE(lazy->suspects.first), suspects) {
+	llist_for_each_entry(leaf, READ_ONCE(lazy->suspects.first), suspects)
+	{
 		enum ff_step step;
 		int err = leaf->stopped ? 0 : ff_lazy_arm_leaf(walk, leaf);
 
@@ -316,188 +319,4 @@ int ff_lazy_settle(struct ff_walk *walk)
 		} while (step == FF_STEP_NEED_SPARE);
 	}
 	return 0;
-}
-
-/* ---- after the stop ---------------------------------------------------- */
-
-static void ff_lazy_note_stall(struct ff_lazy *lazy, u64 since)
-{
-	u64 took = ktime_get_ns() - since, before = READ_ONCE(lazy->stall_ns);
-
-	while (took > before && !try_cmpxchg64(&lazy->stall_ns, &before, took))
-		;
-}
-
-void ff_lazy_fault(struct ff_lazy *lazy, unsigned long addr)
-{
-	u64 begin = ktime_get_ns();
-	bool kept = ff_gib_open(lazy, addr, addr + 1);
-	struct ff_leaf *leaf = xa_load(&lazy->tables, addr >> PMD_SHIFT);
-
-	if (leaf && test_bit(ff_leaf_index(leaf, addr), leaf->armed)) {
-		spin_lock(&leaf->lock);
-		ff_leaf_finalize_fault(lazy, leaf, addr);
-		spin_unlock(&leaf->lock);
-		kept = true;
-	}
-	if (kept)
-		ff_lazy_note_stall(lazy, begin);
-}
-
-/* Finalizes a range on behalf of somebody who is not to be kept waiting. */
-static void ff_lazy_finalize_range(struct ff_lazy *lazy, unsigned long start, unsigned long end, enum ff_path path,
-				   bool may_sleep)
-{
-	unsigned long index = start >> PMD_SHIFT, last = (end - 1) >> PMD_SHIFT;
-	struct ff_leaf *leaf;
-	u64 begin = ktime_get_ns();
-	bool any = ff_gib_open(lazy, start, end);
-
-	xa_for_each_range(&lazy->tables, index, leaf, index, last) {
-		spin_lock(&leaf->lock);
-		if (!bitmap_empty(leaf->armed, PTRS_PER_PTE)) {
-			any = true;
-			ff_leaf_finalize(lazy, leaf, max(start, leaf->addr), min(end, leaf->addr + PMD_SIZE), path, NULL);
-		}
-		spin_unlock(&leaf->lock);
-		if (may_sleep)
-			cond_resched();
-	}
-	if (any)
-		ff_lazy_note_stall(lazy, begin);
-}
-
-void ff_lazy_gup(struct ff_lazy *lazy, unsigned long start, unsigned long end, bool forced)
-{
-	u64 begin = ktime_get_ns();
-
-	if (!READ_ONCE(lazy->stopped))
-		ff_lazy_suspect(lazy, start, end);
-	else if (forced)
-		ff_lazy_finalize_range(lazy, start, end, FF_PATH_GUP, false);
-	else if (ff_gib_open(lazy, start, end))
-		ff_lazy_note_stall(lazy, begin);
-}
-
-void ff_lazy_range(struct ff_lazy *lazy, unsigned long start, unsigned long end, bool may_sleep)
-{
-	if (!READ_ONCE(lazy->over))
-		ff_lazy_finalize_range(lazy, start, end, FF_PATH_NOTIFIER, may_sleep);
-}
-
-static void ff_lazy_open_all(struct ff_lazy *lazy)
-{
-	struct ff_gib *gib;
-	unsigned long index;
-
-	xa_for_each(&lazy->gibs, index, gib) {
-		ff_gib_open(lazy, gib->addr, gib->addr + 1);
-		cond_resched();
-	}
-}
-
-int ff_lazy_finalize(struct ff_snapshot *snap, struct ff_space *space)
-{
-	struct ff_lazy *lazy = space->lazy;
-	struct ff_leaf *leaf;
-	unsigned long index;
-
-	ff_lazy_open_all(lazy);
-	xa_for_each(&lazy->tables, index, leaf) {
-		unsigned long addr = leaf->addr, end = addr + PMD_SIZE;
-
-		/* In small bites, for a fault in this table waits meanwhile; a huge page is one. */
-		for (; addr < end; addr += FF_FINALIZE_BITE) {
-			spin_lock(&leaf->lock);
-			ff_leaf_finalize(lazy, leaf, addr, addr + FF_FINALIZE_BITE, FF_PATH_BACKGROUND, NULL);
-			spin_unlock(&leaf->lock);
-		}
-		if (fatal_signal_pending(current))
-			return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
-		cond_resched();
-	}
-	return READ_ONCE(lazy->lost) ? ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0) : 0;
-}
-
-void ff_lazy_end(struct ff_lazy *lazy)
-{
-	struct ff_leaf *leaf;
-	unsigned long index;
-
-	if (lazy->over)
-		return;
-	ff_gib_disarm(lazy);
-	/* After a failure there is still something armed; it stays write-protected, which costs a fault and no copy. */
-	xa_for_each(&lazy->tables, index, leaf) {
-		spin_lock(&leaf->lock);
-		bitmap_zero(leaf->armed, PTRS_PER_PTE);
-		spin_unlock(&leaf->lock);
-	}
-	WRITE_ONCE(lazy->over, true);
-	ff_notify_end(lazy);
-	if (!hlist_unhashed(&lazy->link))
-		ff_hook_remove(lazy);
-}
-
-static void ff_lazy_collect_vma(struct ff_snapshot *snap, struct ff_lazy *lazy, struct ff_vma *vma)
-{
-	unsigned long first = vma->image.start >> PMD_SHIFT, last = (vma->image.end - 1) >> PMD_SHIFT, index;
-	struct ff_leaf *leaf;
-
-	xa_for_each_range(&lazy->tables, index, leaf, first, last)
-		ff_leaf_collect(leaf, max_t(unsigned long, vma->image.start, leaf->addr),
-				 min_t(unsigned long, vma->image.end, leaf->addr + PMD_SIZE), &snap->pages);
-}
-
-int ff_lazy_collect(struct ff_snapshot *snap, struct ff_space *space)
-{
-	struct ff_pages *pages = &snap->pages;
-	struct ff_leaf *leaf;
-	unsigned long index;
-	u64 held = 0, copied = 0;
-	u32 runs = space->vma_count, number, path;
-
-	xa_for_each(&space->lazy->tables, index, leaf) {
-		held += bitmap_weight(leaf->held, PTRS_PER_PTE);
-		copied += bitmap_weight(leaf->copied, PTRS_PER_PTE);
-		runs += ff_leaf_runs(leaf);
-		for (path = 0; path < FF_PATH_COUNT; path++)
-			snap->take->counts.finalized[path] += leaf->finalized[path];
-	}
-	if (ff_pages_reserve(pages, held, runs))
-		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
-	for (number = 0; number < space->vma_count; number++) {
-		struct ff_vma *vma = &space->vmas[number];
-		u32 first = pages->run_count;
-
-		if (!vma->lazy)
-			continue;
-		ff_pages_break_run(pages);
-		ff_lazy_collect_vma(snap, space->lazy, vma);
-		vma->image.first_run = first;
-		vma->image.run_count = pages->run_count - first;
-		cond_resched();
-	}
-	space->armed_pages += held - copied;
-	space->copied_pages += copied;
-	snap->take->counts.pages_armed += held - copied;
-	snap->take->counts.pages_copied += copied;
-	return 0;
-}
-
-void ff_lazy_free(struct ff_lazy *lazy)
-{
-	struct ff_leaf *leaf;
-	unsigned long index;
-
-	if (!lazy)
-		return;
-	ff_lazy_end(lazy);
-	xa_for_each(&lazy->tables, index, leaf) {
-		ff_leaf_free(leaf);
-		cond_resched();
-	}
-	xa_destroy(&lazy->tables);
-	ff_gib_free(lazy);
-	kfree(lazy);
 }

@@ -10,8 +10,8 @@
  * mprotect, mremap, fork, reclaim, migration, KSM, khugepaged and others, each of which tells the mmu notifiers first
  * (notify.c). The page table itself is freed by none but those, so its address may be kept with the armed bits.
  *
- * A page that a device writes to cannot be made copy-on-write (use.h). `prepare` notes where such pages are: it looks at
- * every page once, and from before that look until the stop, hook.c notes what is handed out for writing. These
+ * A page that a device writes to cannot be made copy-on-write (use.h). `prepare` notes where such pages are: it looks
+ * at every page once, and from before that look until the stop, hook.c notes what is handed out for writing. These
  * "suspects" are finalized in the stop, with a look at their references, and copied where somebody has one.
  */
 #ifndef FF_LAZY_H
@@ -61,8 +61,8 @@ struct ff_lazy {
 	u64 stall_ns;	/* the longest that one fault or notification was kept here */
 
 	struct mmu_notifier notifier;
-	bool watched; /* the notifier is registered */
-	bool stopped; /* the stop has come: what is to be noted is noted */
+	bool watched;		 /* the notifier is registered */
+	bool stopped;		 /* the stop has come: what is to be noted is noted */
 	spinlock_t notices_lock; /* guards the following */
 	u32 notices;		 /* changes announced and not over */
 	unsigned long notices_start, notices_end;
@@ -92,6 +92,8 @@ void ff_lazy_free(struct ff_lazy *lazy);
 /* For hook.c and notify.c: finalize before something changes; deal with a range that is handed out for writing. */
 void ff_lazy_fault(struct ff_lazy *lazy, unsigned long addr);
 void ff_lazy_range(struct ff_lazy *lazy, unsigned long start, unsigned long end, bool may_sleep);
+/* Notes a range that somebody else may write to. Before the stop. */
+void ff_lazy_suspect(struct ff_lazy *lazy, unsigned long start, unsigned long end);
 /* @forced: no page fault will tell of the writing. */
 void ff_lazy_gup(struct ff_lazy *lazy, unsigned long start, unsigned long end, bool forced);
 bool ff_lazy_has_suspects(struct ff_lazy *lazy, unsigned long start, unsigned long end);

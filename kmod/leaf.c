@@ -28,8 +28,7 @@ void ff_leaf_free(struct ff_leaf *leaf)
 {
 	u32 index;
 
-	for_each_set_bit(index, leaf->held, PTRS_PER_PTE)
-		put_page(leaf->pages[index]);
+	for_each_set_bit(index, leaf->held, PTRS_PER_PTE) put_page(leaf->pages[index]);
 	free_page((unsigned long)leaf->pages);
 	kfree(leaf);
 }
@@ -117,7 +116,7 @@ static struct page *ff_leaf_new_page(struct ff_pages *spare)
 
 /* Copies a page that cannot be shared. Nobody has written to it since the stop, or it would not be armed any more. */
 static enum ff_step ff_leaf_copy(struct ff_lazy *lazy, struct ff_leaf *leaf, u32 index, struct page *page,
-				  struct ff_pages *spare)
+				 struct ff_pages *spare)
 {
 	struct page *copy = ff_leaf_new_page(spare);
 
@@ -148,7 +147,7 @@ static bool ff_leaf_is_in_use(struct ff_lazy *lazy, struct folio *folio, int exp
 
 /* Under the page table's lock. */
 static enum ff_step ff_leaf_hold(struct ff_lazy *lazy, struct ff_leaf *leaf, u32 index, pte_t pte,
-				  struct ff_pages *spare, struct ff_large *large)
+				 struct ff_pages *spare, struct ff_large *large)
 {
 	struct page *page = ff_private_page(pte);
 	struct folio *folio;
@@ -180,7 +179,7 @@ done:
 }
 
 static enum ff_step ff_leaf_hold_huge(struct ff_lazy *lazy, struct ff_leaf *leaf, enum ff_path path,
-				       struct ff_pages *spare)
+				      struct ff_pages *spare)
 {
 	spinlock_t *lock = pmd_lock(lazy->mm, leaf->pmdp);
 	struct page *head = pmd_page(leaf->pmd);
@@ -220,7 +219,7 @@ unlock:
 
 /* Holds those of @wanted that are armed, from @first to @last. */
 static enum ff_step ff_leaf_hold_some(struct ff_lazy *lazy, struct ff_leaf *leaf, const unsigned long *wanted,
-				       u32 first, u32 last, enum ff_path path, struct ff_pages *spare)
+				      u32 first, u32 last, enum ff_path path, struct ff_pages *spare)
 {
 	struct ff_large large = {};
 	enum ff_step step = FF_STEP_NEXT;
@@ -249,7 +248,7 @@ static enum ff_step ff_leaf_hold_some(struct ff_lazy *lazy, struct ff_leaf *leaf
 }
 
 enum ff_step ff_leaf_finalize(struct ff_lazy *lazy, struct ff_leaf *leaf, unsigned long start, unsigned long end,
-			       enum ff_path path, struct ff_pages *spare)
+			      enum ff_path path, struct ff_pages *spare)
 {
 	u32 first = ff_leaf_index(leaf, start), last = ff_leaf_index(leaf, end);
 

@@ -29,7 +29,7 @@ enum ff_step ff_leaf_arm_huge(struct ff_lazy *lazy, struct ff_leaf *leaf, pmd_t 
  * which it may want more (FF_STEP_NEED_SPARE). Elsewhere @spare is NULL, and it always succeeds.
  */
 enum ff_step ff_leaf_finalize(struct ff_lazy *lazy, struct ff_leaf *leaf, unsigned long start, unsigned long end,
-			       enum ff_path path, struct ff_pages *spare);
+			      enum ff_path path, struct ff_pages *spare);
 /* Holds the suspects. In the stop. */
 enum ff_step ff_leaf_settle(struct ff_lazy *lazy, struct ff_leaf *leaf, struct ff_pages *spare);
 /* Holds what a fault at @addr may change. */

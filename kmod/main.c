@@ -3,8 +3,8 @@
 #include <asm/cpufeature.h>
 
 #include "device.h"
-#include "freezer.h"
 #include "hook.h"
+#include "scan.h"
 
 static int __init ff_init(void)
 {
@@ -15,7 +15,7 @@ static int __init ff_init(void)
 		       "HVM\n");
 		return -EOPNOTSUPP;
 	}
-	err = ff_freezer_module_init();
+	err = ff_scan_module_init();
 	if (err)
 		return err;
 	ff_hook_module_init();
@@ -26,7 +26,7 @@ static int __init ff_init(void)
 
 err_hook:
 	ff_hook_module_exit();
-	ff_freezer_module_exit();
+	ff_scan_module_exit();
 	return err;
 }
 
@@ -34,7 +34,7 @@ static void __exit ff_exit(void)
 {
 	ff_device_exit();
 	ff_hook_module_exit();
-	ff_freezer_module_exit();
+	ff_scan_module_exit();
 }
 
 module_init(ff_init);

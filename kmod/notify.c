@@ -22,8 +22,8 @@ static int ff_notify_start(struct mmu_notifier *notifier, const struct mmu_notif
 	}
 	spin_unlock(&lazy->notices_lock);
 	/*
-	 * mremap and UFFDIO_MOVE announce where pages come from, not where they go to: a suspect that moves before the stop
-	 * is lost from sight.
+	 * mremap and UFFDIO_MOVE announce where pages come from, not where they go to: a suspect that moves before the
+	 * stop is lost from sight.
 	 */
 	if (!READ_ONCE(lazy->stopped) && (range->event == MMU_NOTIFY_UNMAP || range->event == MMU_NOTIFY_CLEAR) &&
 	    ff_lazy_has_suspects(lazy, range->start, range->end))
@@ -41,7 +41,8 @@ static void ff_notify_over(struct mmu_notifier *notifier, const struct mmu_notif
 	if (!READ_ONCE(lazy->stopped))
 		ff_gib_check(lazy, range->start, range->end);
 	spin_lock(&lazy->notices_lock);
-	/* Nobody began before we listened: mmu_notifier_register() holds every lock that such a change is made under. */
+	/* Nobody began before we listened: mmu_notifier_register() holds every lock that such a change is made under.
+	 */
 	if (!WARN_ON_ONCE(!lazy->notices))
 		lazy->notices--;
 	spin_unlock(&lazy->notices_lock);

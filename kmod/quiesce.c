@@ -36,8 +36,8 @@ static void ff_watch_threads(struct ff_watch *watch, struct ff_snapshot *snap, s
 }
 
 /*
- * False: not everybody was seen. Each thread is one user of the memory, and we are one; a reader of /proc is one as well,
- * but soon gone.
+ * False: not everybody was seen. Each thread is one user of the memory, and we are one; a reader of /proc is one as
+ * well, but soon gone.
  */
 static bool ff_watch_all(struct ff_watch *watch, struct ff_snapshot *snap, struct ff_space *space)
 {

@@ -17,7 +17,8 @@ static inline bool ff_task_was_in_user_mode(struct task_struct *task)
 	const void *stack;
 	bool was = false;
 
-	/* Should it exit now, its stack is kept, or another's, until a grace period has passed (free_thread_stack()). */
+	/* Should it exit now, its stack is kept, or another's, until a grace period has passed (free_thread_stack()).
+	 */
 	rcu_read_lock();
 	stack = READ_ONCE(task->stack);
 	if (stack) {

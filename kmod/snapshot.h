@@ -19,7 +19,7 @@ struct ff_vma {
 	/* as it was noted, to see whether it changed since */
 	unsigned long vm_flags, vm_pgoff;
 	const struct vm_operations_struct *vm_ops;
-	bool lazy;	   /* its pages come with ff_lazy_collect() */
+	bool lazy; /* its pages come with ff_lazy_collect() */
 };
 
 /* One address space; several processes may share it. */
@@ -30,13 +30,13 @@ struct ff_space {
 	struct ff_vma *vmas;
 	u32 vma_count;
 	u32 vma_capacity;
-	u32 first_vma;	/* in the image's table */
-	pid_t tgid;	/* of the first process that has it, for tracing */
-	s32 target;	/* that process' index, for failures */
-	u32 arm_mode;		/* enum ff_arm_mode */
-	u32 arm_reason;		/* enum ff_arm_reason */
-	struct ff_lazy *lazy;	/* NULL: armed eagerly */
-	u64 anon_pages; /* counted in prepare */
+	u32 first_vma;	      /* in the image's table */
+	pid_t tgid;	      /* of the first process that has it, for tracing */
+	s32 target;	      /* that process' index, for failures */
+	u32 arm_mode;	      /* enum ff_arm_mode */
+	u32 arm_reason;	      /* enum ff_arm_reason */
+	struct ff_lazy *lazy; /* NULL: armed eagerly */
+	u64 anon_pages;	      /* counted in prepare */
 	u64 shared_pages;
 	u64 armed_pages;
 	u64 copied_pages;

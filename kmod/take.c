@@ -109,8 +109,8 @@ static int ff_prepare(struct ff_snapshot *snap)
 	err = ff_phase_begin(snap, FF_PHASE_PREPARE);
 	if (err)
 		return err;
-	if (take->size != sizeof(*take) || (take->flags & ~(FF_TAKE_STRICT | FF_TAKE_FORCE)) || take->arm > FF_ARM_PUD ||
-	    take->freeze > FF_FREEZE_SIGNAL || take->reserved ||
+	if (take->size != sizeof(*take) || (take->flags & ~(FF_TAKE_STRICT | FF_TAKE_FORCE)) ||
+	    take->arm > FF_ARM_PUD || take->freeze > FF_FREEZE_SIGNAL || take->reserved ||
 	    (take->deadline_ms && take->deadline_ms > FF_DEADLINE_MAX_MS))
 		return ff_fail(snap, -EINVAL, FF_REASON_BAD_ARGUMENT, -1, 0);
 	err = ff_targets_resolve(snap);
