@@ -209,6 +209,12 @@ static void ff_flush_this_cpu(void *unused)
 	__flush_tlb_all();
 }
 
+/* A CPU in lazy mode runs no thread of the mm, and looks at the generation before it does (switch_mm_irqs_off()). */
+static bool ff_cpu_is_not_lazy(int cpu, void *unused)
+{
+	return !per_cpu(cpu_tlbstate_shared.is_lazy, cpu);
+}
+
 /*
  * flush_tlb_mm_range() is not exported. The generation makes every CPU that comes to this mm later flush;
  * those that have it loaded now flush here.
@@ -216,7 +222,7 @@ static void ff_flush_this_cpu(void *unused)
 static void ff_flush_tlbs(struct mm_struct *mm)
 {
 	atomic64_inc(&mm->context.tlb_gen);
-	on_each_cpu_mask(mm_cpumask(mm), ff_flush_this_cpu, NULL, 1);
+	on_each_cpu_cond_mask(ff_cpu_is_not_lazy, ff_flush_this_cpu, NULL, true, mm_cpumask(mm));
 }
 
 static int ff_arm_vma(struct ff_walk *walk, struct ff_vma *noted)
@@ -226,11 +232,11 @@ static int ff_arm_vma(struct ff_walk *walk, struct ff_vma *noted)
 
 	ff_pages_break_run(pages);
 	noted->image.first_run = pages->run_count;
-	if (ff_vma_has_private(walk->vma)) {
-		noted->lazy = walk->space->lazy;
-		err = ff_walk_vma(walk);
-	} else if (ff_vma_is_shmem(walk->vma)) {
-		err = ff_shared_copy(walk->snap, walk->space, walk->vma);
+	if (noted->private) {
+		if (noted->image.start < walk->armed_start || noted->image.end > walk->armed_end)
+			err = ff_walk_range(walk, noted->image.start, noted->image.end);
+	} else if (noted->image.flags & FF_VMA_SHMEM) {
+		err = ff_shared_copy(walk->snap, walk->space, noted);
 	}
 	noted->image.run_count = pages->run_count - noted->image.first_run;
 	return err;
@@ -252,14 +258,13 @@ int ff_space_arm(struct ff_snapshot *snap, struct ff_space *space)
 {
 	struct ff_walk walk = { .snap = snap, .space = space, .ops = ff_space_ops(space) };
 	u64 begin = ktime_get_ns(), held = snap->pages.count;
-	VMA_ITERATOR(vmi, space->mm, 0);
-	u32 index = 0;
+	u32 index;
 	int err = 0;
 
 	/* As in fork(): GUP-fast that takes a pin meanwhile sees it and takes the slow road. */
 	raw_write_seqcount_begin(&space->mm->write_protect_seq);
-	for_each_vma(vmi, walk.vma) {
-		err = ff_arm_vma(&walk, &space->vmas[index++]);
+	for (index = 0; index < space->vma_count; index++) {
+		err = ff_arm_vma(&walk, &space->vmas[index]);
 		if (err)
 			break;
 		if (fatal_signal_pending(current)) {

@@ -47,17 +47,23 @@ static inline int ff_folio_mapped(struct folio *folio)
 }
 
 /*
- * pte_wrprotect() of an entry with RW and DIRTY set. 6.6 moves the dirty bit of what is not writable elsewhere, for
- * shadow stacks, by shifts that cost more than the rest of the loop.
+ * What pte_wrprotect() does to an entry with RW and DIRTY set. 6.6 moves the dirty bit of what is not writable
+ * elsewhere, for shadow stacks, by shifts that cost more than the rest of the loop.
  */
-static __always_inline pteval_t ff_pteval_wrprotect_dirty(pteval_t value)
-{
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
-	return (value & ~(_PAGE_RW | _PAGE_DIRTY)) | _PAGE_SAVED_DIRTY;
+#define FF_WRPROTECT_DIRTY (_PAGE_RW | _PAGE_DIRTY | _PAGE_SAVED_DIRTY) /* the bits that change */
 #else
-	return value & ~_PAGE_RW;
+#define FF_WRPROTECT_DIRTY _PAGE_RW
 #endif
-}
+
+/*
+ * Exported for modules, but <asm/tlbflush.h> does not declare it for them. This is how it begins, from 5.12 on; set while
+ * the processor runs a kernel thread on the page tables of whom it ran before.
+ */
+struct tlb_state_shared {
+	bool is_lazy;
+};
+DECLARE_PER_CPU_SHARED_ALIGNED(struct tlb_state_shared, cpu_tlbstate_shared);
 
 /* The static function that all of GUP-fast goes through; 6.10 renamed it. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)

@@ -166,7 +166,7 @@ int ff_lazy_collect(struct ff_snapshot *snap, struct ff_space *space)
 		struct ff_vma *vma = &space->vmas[number];
 		u32 first = pages->run_count;
 
-		if (!vma->lazy)
+		if (!vma->private)
 			continue;
 		ff_pages_break_run(pages);
 		ff_lazy_collect_vma(snap, space->lazy, vma);

@@ -130,13 +130,24 @@ static void ff_freezer_nudge(void *unused)
 {
 }
 
-/* When this returns, no processor is in user mode with a target: the interrupt's way back leads past the work. */
+/*
+ * When this returns, no processor is in user mode with a target: the interrupt's way back leads past the work. Who is
+ * on none now will find the work on the way to user mode. Takes are serialized, so one mask is enough.
+ */
 static void ff_freezer_interrupt(struct ff_snapshot *snap)
 {
-	u32 index;
+	static struct cpumask busy;
+	struct ff_thread *thread;
 
-	for (index = 0; index < snap->space_count; index++)
-		on_each_cpu_mask(mm_cpumask(snap->spaces[index].mm), ff_freezer_nudge, NULL, 1);
+	cpumask_clear(&busy);
+	smp_mb(); /* the work was queued before we look who is on a processor */
+	spin_lock(&snap->freezer.lock);
+	list_for_each_entry(thread, &snap->freezer.threads, link) {
+		if (READ_ONCE(thread->task->on_cpu))
+			cpumask_set_cpu(task_cpu(thread->task), &busy);
+	}
+	spin_unlock(&snap->freezer.lock);
+	on_each_cpu_mask(&busy, ff_freezer_nudge, NULL, 1);
 }
 
 /* Those who are on a processor are on their way: spinning for them is shorter than a sleep. */

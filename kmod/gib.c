@@ -95,6 +95,10 @@ static int ff_gib_arm(struct ff_walk *walk, pud_t *pudp, unsigned long addr, uns
 	}
 	armed = gib->state == FF_GIB_ARMED;
 	spin_unlock(&gib->lock);
+	if (armed) {
+		walk->armed_start = gib->addr;
+		walk->armed_end = gib->addr + PUD_SIZE;
+	}
 	return armed;
 }
 
@@ -173,7 +177,7 @@ static void ff_gib_open_one(struct ff_lazy *lazy, struct ff_gib *gib)
 
 		if (vma->image.start >= end)
 			break;
-		if (vma->lazy)
+		if (vma->private)
 			ff_walk_range(&walk, max_t(unsigned long, start, vma->image.start),
 				      min_t(unsigned long, end, vma->image.end));
 	}

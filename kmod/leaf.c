@@ -35,46 +35,73 @@ void ff_leaf_free(struct ff_leaf *leaf)
 
 /* ---- arming ------------------------------------------------------------ */
 
+/* One entry that is not warm. *@armed: whether there is a page to be held. */
+static noinline enum ff_step ff_leaf_arm_one(struct ff_leaf *leaf, u32 index, pte_t *ptep, bool *armed)
+{
+	pte_t pte = ptep_get(ptep);
+
+	*armed = false;
+	if (pte_none(pte))
+		return FF_STEP_NEXT;
+	if (!pte_present(pte)) {
+		bool nothing = is_pte_marker(pte) && !ff_pte_is_lost(pte);
+
+		return nothing || test_bit(index, leaf->unreadable) ? FF_STEP_NEXT : FF_STEP_BRING_IN;
+	}
+	/* What has no struct page, nobody holds; whether the others are private is asked later. */
+	if (pte_special(pte) || pte_devmap(pte))
+		return FF_STEP_NEXT;
+	if (pte_write(pte) && !ff_test_skips_arm())
+		ff_pte_wrprotect(ptep, pte);
+	*armed = true;
+	return FF_STEP_NEXT;
+}
+
+/* Up to 64 entries, from @index on: one word of the bitmap. This loop is most of the window: it is to stay short. */
+static enum ff_step ff_leaf_arm_word(struct ff_leaf *leaf, u32 *index, u32 last, pte_t *table)
+{
+	unsigned long *word = &leaf->armed[*index / BITS_PER_LONG];
+	unsigned long armed = GENMASK((last - 1) % BITS_PER_LONG, *index % BITS_PER_LONG);
+	enum ff_step step = FF_STEP_NEXT;
+	pte_t *ptep = table + *index, *end = table + last;
+
+	for (; ptep < end; ptep++) {
+		pte_t pte = { .pte = READ_ONCE(ptep->pte) };
+		bool held;
+
+		if (likely(ff_pte_is_warm(pte) && !ff_test_skips_arm())) {
+			ff_pte_wrprotect_warm(ptep, pte);
+			continue;
+		}
+		step = ff_leaf_arm_one(leaf, ptep - table, ptep, &held);
+		if (step != FF_STEP_NEXT)
+			break;
+		if (!held)
+			__clear_bit((ptep - table) % BITS_PER_LONG, &armed);
+	}
+	*index = ptep - table;
+	if (step != FF_STEP_NEXT)
+		armed &= BIT(*index % BITS_PER_LONG) - 1;
+	*word |= armed;
+	return step;
+}
+
 enum ff_step ff_leaf_arm(struct ff_lazy *lazy, struct ff_leaf *leaf, pmd_t *pmdp, unsigned long *addr,
 			 unsigned long end)
 {
 	pmd_t pmd = READ_ONCE(*pmdp);
 	spinlock_t *lock = pte_lockptr(lazy->mm, &pmd);
-	pte_t *ptep = pte_offset_kernel(&pmd, *addr);
+	pte_t *table = pte_offset_kernel(&pmd, leaf->addr);
 	u32 index = ff_leaf_index(leaf, *addr), last = index + ((end - *addr) >> PAGE_SHIFT);
 	enum ff_step step = FF_STEP_NEXT;
-	unsigned long word = 0;
 
 	leaf->pmdp = pmdp;
 	leaf->pmd = pmd;
 	leaf->huge = false;
 	spin_lock(lock);
-	for (; index < last; index++, ptep++) {
-		pte_t pte = ptep_get(ptep);
-
-		if (likely(ff_pte_is_warm(pte) && !ff_test_skips_arm())) {
-			ff_pte_wrprotect_warm(ptep, pte);
-			word |= BIT(index % BITS_PER_LONG);
-		} else if (likely(pte_present(pte))) {
-			/* What has no struct page, nobody holds; whether the others are private is asked later. */
-			if (likely(!pte_special(pte) && !pte_devmap(pte))) {
-				if (pte_write(pte) && !ff_test_skips_arm())
-					ff_pte_wrprotect(ptep, pte);
-				word |= BIT(index % BITS_PER_LONG);
-			}
-		} else if (!pte_none(pte) && (!is_pte_marker(pte) || ff_pte_is_lost(pte)) &&
-			   !test_bit(index, leaf->unreadable)) {
-			step = FF_STEP_BRING_IN;
-			break;
-		}
-		if (index % BITS_PER_LONG == BITS_PER_LONG - 1) {
-			leaf->armed[index / BITS_PER_LONG] |= word;
-			word = 0;
-		}
-	}
+	while (index < last && step == FF_STEP_NEXT)
+		step = ff_leaf_arm_word(leaf, &index, min_t(u32, last, round_up(index + 1, BITS_PER_LONG)), table);
 	spin_unlock(lock);
-	if (word)
-		leaf->armed[index / BITS_PER_LONG] |= word;
 	*addr = leaf->addr + index * PAGE_SIZE;
 	return step;
 }

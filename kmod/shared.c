@@ -24,14 +24,15 @@ static struct page *ff_shared_page(struct address_space *mapping, pgoff_t index,
 	return xa_is_value(entry) ? shmem_read_mapping_page(mapping, index) : find_get_page(mapping, index);
 }
 
-int ff_shared_copy(struct ff_snapshot *snap, struct ff_space *space, struct vm_area_struct *vma)
+int ff_shared_copy(struct ff_snapshot *snap, struct ff_space *space, const struct ff_vma *vma)
 {
-	struct address_space *mapping = vma->vm_file->f_mapping;
-	unsigned long index = vma->vm_pgoff, last = vma->vm_pgoff + vma_pages(vma) - 1;
+	struct address_space *mapping = vma->file->f_mapping;
+	unsigned long index = vma->vm_pgoff, pages = (vma->image.end - vma->image.start) >> PAGE_SHIFT;
+	unsigned long last = index + pages - 1;
 	void *entry;
 
 	while ((entry = xa_find(&mapping->i_pages, &index, last, XA_PRESENT))) {
-		unsigned long addr = vma->vm_start + ((index - vma->vm_pgoff) << PAGE_SHIFT);
+		unsigned long addr = vma->image.start + ((index - vma->vm_pgoff) << PAGE_SHIFT);
 		struct page *page, *copy;
 
 		if (fatal_signal_pending(current))

@@ -9,6 +9,6 @@
 bool ff_vma_is_shmem(struct vm_area_struct *vma);
 /* At most how many pages of it there are to copy. */
 u64 ff_shared_count(struct vm_area_struct *vma);
-int ff_shared_copy(struct ff_snapshot *snap, struct ff_space *space, struct vm_area_struct *vma);
+int ff_shared_copy(struct ff_snapshot *snap, struct ff_space *space, const struct ff_vma *vma);
 
 #endif

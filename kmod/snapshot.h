@@ -19,7 +19,7 @@ struct ff_vma {
 	/* as it was noted, to see whether it changed since */
 	unsigned long vm_flags, vm_pgoff;
 	const struct vm_operations_struct *vm_ops;
-	bool lazy; /* its pages come with ff_lazy_collect() */
+	bool private; /* may have private pages; of a lazily armed space they come with ff_lazy_collect() */
 };
 
 /* One address space; several processes may share it. */

@@ -21,31 +21,39 @@
 /* Tries at mmap_lock before we queue up for it, and thereby hold up page faults. */
 #define FF_LOCK_TRIES 2000
 
-/* Memory that no snapshot can be right about. Asked before the stop, and again in it: a target may have got some. */
-static int ff_space_refuse(struct ff_snapshot *snap, struct ff_space *space)
+/*
+ * Secondary page tables (KVM, RDMA ODP, HMM) are told of a write-protection by __mmu_notifier_invalidate_range_start(),
+ * which is not exported: their writes would miss the snapshot. Asked before the stop, and again in it: a target may
+ * have got some.
+ */
+static int ff_space_refuse_notifier(struct ff_snapshot *snap, struct ff_space *space)
 {
-	struct vm_area_struct *vma;
-	VMA_ITERATOR(vmi, space->mm, 0);
+	if (!ff_notify_is_foreign(space->mm, space->lazy))
+		return 0;
+	return ff_fail(snap, -EOPNOTSUPP, FF_REASON_FOREIGN_NOTIFIER, space->target, 0);
+}
 
-	/*
-	 * Secondary page tables (KVM, RDMA ODP, HMM) are told of a write-protection by
-	 * __mmu_notifier_invalidate_range_start(), which is not exported: their writes would miss the snapshot.
-	 */
-	if (ff_notify_is_foreign(space->mm, space->lazy))
-		return ff_fail(snap, -EOPNOTSUPP, FF_REASON_FOREIGN_NOTIFIER, space->target, 0);
-	for_each_vma(vmi, vma) {
-		if (is_vm_hugetlb_page(vma))
-			return ff_fail(snap, -EOPNOTSUPP, FF_REASON_HUGETLB, space->target, vma->vm_start);
-	}
-	return 0;
+/* For the same reason asked whenever the VMAs are noted. */
+static int ff_space_refuse_vma(struct ff_snapshot *snap, struct ff_space *space, struct vm_area_struct *vma)
+{
+	if (!is_vm_hugetlb_page(vma))
+		return 0;
+	return ff_fail(snap, -EOPNOTSUPP, FF_REASON_HUGETLB, space->target, vma->vm_start);
 }
 
 int ff_space_check(struct ff_snapshot *snap, struct ff_space *space)
 {
+	struct vm_area_struct *vma;
+	VMA_ITERATOR(vmi, space->mm, 0);
 	int err;
 
 	mmap_read_lock(space->mm);
-	err = ff_space_refuse(snap, space);
+	err = ff_space_refuse_notifier(snap, space);
+	for_each_vma(vmi, vma) {
+		if (err)
+			break;
+		err = ff_space_refuse_vma(snap, space, vma);
+	}
 	mmap_read_unlock(space->mm);
 	return err;
 }
@@ -117,6 +125,7 @@ static void ff_space_note_vma(struct ff_vma *noted, struct vm_area_struct *vma)
 	noted->vm_flags = vma->vm_flags;
 	noted->vm_pgoff = vma->vm_pgoff;
 	noted->vm_ops = vma->vm_ops;
+	noted->private = ff_vma_has_private(vma);
 	if (vma->vm_file) {
 		struct inode *inode = file_inode(vma->vm_file);
 
@@ -138,7 +147,7 @@ static bool ff_vma_is_as_noted(const struct ff_vma *noted, const struct vm_area_
 {
 	return noted->image.start == vma->vm_start && noted->image.end == vma->vm_end &&
 	       noted->vm_flags == vma->vm_flags && noted->vm_pgoff == vma->vm_pgoff && noted->file == vma->vm_file &&
-	       noted->vm_ops == vma->vm_ops;
+	       noted->vm_ops == vma->vm_ops && noted->private == ff_vma_has_private(vma);
 }
 
 /* Notes the VMAs anew. mmap_lock held. */
@@ -151,6 +160,8 @@ static int ff_space_note_vmas(struct ff_snapshot *snap, struct ff_space *space)
 	if (ff_space_reserve_vmas(space, space->mm->map_count + space->mm->map_count / 4))
 		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, space->target, 0);
 	for_each_vma(vmi, vma) {
+		if (!ff_test_skips_recheck() && ff_space_refuse_vma(snap, space, vma))
+			return -EOPNOTSUPP;
 		if (space->vma_count == space->vma_capacity)
 			return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, space->target, 0);
 		ff_space_note_vma(&space->vmas[space->vma_count++], vma);
@@ -292,7 +303,7 @@ int ff_space_note(struct ff_snapshot *snap, struct ff_space *space)
 	struct mm_struct *mm = space->mm;
 	int err;
 
-	err = ff_test_skips_recheck() ? 0 : ff_space_refuse(snap, space);
+	err = ff_test_skips_recheck() ? 0 : ff_space_refuse_notifier(snap, space);
 	if (!err && space->changed)
 		err = ff_space_note_vmas(snap, space);
 	if (err)

@@ -43,12 +43,13 @@ struct ff_walk {
 	const struct ff_walk_ops *ops;
 	struct ff_walk_totals totals;
 	struct ff_large large;
-	struct folio *scanned; /* the large folio met last by ff_lazy_scan_page(), */
-	bool scanned_in_use;   /* and whether it is in use */
+	unsigned long armed_start, armed_end; /* the gigabyte that was armed last: nothing is left to do in it */
+	struct folio *scanned;		      /* the large folio met last by ff_lazy_scan_page(), */
+	bool scanned_in_use;		      /* and whether it is in use */
 };
 
 /* Only VMAs with an anon_vma have private pages. */
-static inline bool ff_vma_has_private(struct vm_area_struct *vma)
+static inline bool ff_vma_has_private(const struct vm_area_struct *vma)
 {
 	return vma->anon_vma && !(vma->vm_flags & VM_SHARED);
 }
@@ -75,12 +76,12 @@ static __always_inline bool ff_pte_is_warm(pte_t pte)
 {
 	const pteval_t want = _PAGE_PRESENT | _PAGE_RW | _PAGE_ACCESSED | _PAGE_DIRTY;
 
-	return (native_pte_val(pte) & (want | _PAGE_SPECIAL | _PAGE_DEVMAP)) == want;
+	return (native_pte_val(pte) & (want | FF_WRPROTECT_DIRTY | _PAGE_SPECIAL | _PAGE_DEVMAP)) == want;
 }
 
 static __always_inline void ff_pte_wrprotect_warm(pte_t *ptep, pte_t pte)
 {
-	WRITE_ONCE(ptep->pte, ff_pteval_wrprotect_dirty(native_pte_val(pte)));
+	WRITE_ONCE(ptep->pte, native_pte_val(pte) ^ FF_WRPROTECT_DIRTY);
 }
 
 /*
