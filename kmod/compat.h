@@ -57,8 +57,8 @@ static inline int ff_folio_mapped(struct folio *folio)
 #endif
 
 /*
- * Exported for modules, but <asm/tlbflush.h> does not declare it for them. This is how it begins, from 5.12 on; set while
- * the processor runs a kernel thread on the page tables of whom it ran before.
+ * Exported for modules, but <asm/tlbflush.h> does not declare it for them. This is how it begins, from 5.12 on; set
+ * while the processor runs a kernel thread on the page tables of whom it ran before.
  */
 struct tlb_state_shared {
 	bool is_lazy;

@@ -35,7 +35,7 @@ void ff_leaf_free(struct ff_leaf *leaf)
 
 /* ---- arming ------------------------------------------------------------ */
 
-/* One entry that is not warm. *@armed: whether there is a page to be held. */
+/* One entry of any kind. *@armed: whether there is a page to be held. */
 static noinline enum ff_step ff_leaf_arm_one(struct ff_leaf *leaf, u32 index, pte_t *ptep, bool *armed)
 {
 	pte_t pte = ptep_get(ptep);
@@ -57,6 +57,23 @@ static noinline enum ff_step ff_leaf_arm_one(struct ff_leaf *leaf, u32 index, pt
 	return FF_STEP_NEXT;
 }
 
+/* Write-protects four entries at once if all of them are warm. */
+static __always_inline bool ff_leaf_arm_four(pte_t *ptep)
+{
+	pteval_t a = READ_ONCE(ptep[0].pte), b = READ_ONCE(ptep[1].pte);
+	pteval_t c = READ_ONCE(ptep[2].pte), d = READ_ONCE(ptep[3].pte);
+	/* A bit that one of them has otherwise than a warm entry. */
+	pteval_t odd = (a ^ FF_PTE_WARM) | (b ^ FF_PTE_WARM) | (c ^ FF_PTE_WARM) | (d ^ FF_PTE_WARM);
+
+	if (unlikely(odd & FF_PTE_WARM_MASK) || ff_test_skips_arm())
+		return false;
+	WRITE_ONCE(ptep[0].pte, a ^ FF_WRPROTECT_DIRTY);
+	WRITE_ONCE(ptep[1].pte, b ^ FF_WRPROTECT_DIRTY);
+	WRITE_ONCE(ptep[2].pte, c ^ FF_WRPROTECT_DIRTY);
+	WRITE_ONCE(ptep[3].pte, d ^ FF_WRPROTECT_DIRTY);
+	return true;
+}
+
 /* Up to 64 entries, from @index on: one word of the bitmap. This loop is most of the window: it is to stay short. */
 static enum ff_step ff_leaf_arm_word(struct ff_leaf *leaf, u32 *index, u32 last, pte_t *table)
 {
@@ -64,20 +81,19 @@ static enum ff_step ff_leaf_arm_word(struct ff_leaf *leaf, u32 *index, u32 last,
 	unsigned long armed = GENMASK((last - 1) % BITS_PER_LONG, *index % BITS_PER_LONG);
 	enum ff_step step = FF_STEP_NEXT;
 	pte_t *ptep = table + *index, *end = table + last;
+	bool held;
 
-	for (; ptep < end; ptep++) {
-		pte_t pte = { .pte = READ_ONCE(ptep->pte) };
-		bool held;
-
-		if (likely(ff_pte_is_warm(pte) && !ff_test_skips_arm())) {
-			ff_pte_wrprotect_warm(ptep, pte);
-			continue;
-		}
+	for (;;) {
+		while (end - ptep >= 4 && likely(ff_leaf_arm_four(ptep)))
+			ptep += 4;
+		if (ptep == end)
+			break;
 		step = ff_leaf_arm_one(leaf, ptep - table, ptep, &held);
 		if (step != FF_STEP_NEXT)
 			break;
 		if (!held)
 			__clear_bit((ptep - table) % BITS_PER_LONG, &armed);
+		ptep++;
 	}
 	*index = ptep - table;
 	if (step != FF_STEP_NEXT)

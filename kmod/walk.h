@@ -72,11 +72,12 @@ static __always_inline struct page *ff_private_page(pte_t pte)
  * The common case: writable, accessed and dirty. The CPU has nothing left to write to such an entry, so no locked
  * instruction is needed; and as we are no Xen PV guest, which has the kernel ask for every access, a plain store does.
  */
+#define FF_PTE_WARM (_PAGE_PRESENT | _PAGE_RW | _PAGE_ACCESSED | _PAGE_DIRTY)
+#define FF_PTE_WARM_MASK (FF_PTE_WARM | FF_WRPROTECT_DIRTY | _PAGE_SPECIAL | _PAGE_DEVMAP)
+
 static __always_inline bool ff_pte_is_warm(pte_t pte)
 {
-	const pteval_t want = _PAGE_PRESENT | _PAGE_RW | _PAGE_ACCESSED | _PAGE_DIRTY;
-
-	return (native_pte_val(pte) & (want | FF_WRPROTECT_DIRTY | _PAGE_SPECIAL | _PAGE_DEVMAP)) == want;
+	return (native_pte_val(pte) & FF_PTE_WARM_MASK) == FF_PTE_WARM;
 }
 
 static __always_inline void ff_pte_wrprotect_warm(pte_t *ptep, pte_t pte)
