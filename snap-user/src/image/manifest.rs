@@ -3,6 +3,8 @@
 use serde::Serialize;
 use snap_common::abi;
 
+use crate::how::Arm;
+
 use super::{Core, Image, PAGE, comm};
 
 /// The first member of an archive.
@@ -39,6 +41,10 @@ pub struct ProcessEntry {
     pub core_bytes: u64,
     /// Its threads.
     pub threads: Vec<ThreadEntry>,
+    /// How its memory was armed.
+    pub arm: &'static str,
+    /// Why so.
+    pub arm_reason: &'static str,
     /// What belonged to the instant and is not in the core, one sentence each.
     pub not_captured: Vec<String>,
 }
@@ -70,6 +76,8 @@ impl Manifest {
                 core: format!("core.{}", process.pid),
                 core_bytes: core.bytes(),
                 threads: image.threads_of(process).iter().map(thread_entry).collect(),
+                arm: Arm::name(process.arm_mode),
+                arm_reason: Arm::why(process.arm_reason),
                 not_captured: not_captured(image, process),
             });
         Self {
