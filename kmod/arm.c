@@ -236,7 +236,10 @@ static int ff_arm_vma(struct ff_walk *walk, struct ff_vma *noted)
 		if (noted->image.start < walk->armed_start || noted->image.end > walk->armed_end)
 			err = ff_walk_range(walk, noted->image.start, noted->image.end);
 	} else if (noted->image.flags & FF_VMA_SHMEM) {
+		u64 begin = ktime_get_ns();
+
 		err = ff_shared_copy(walk->snap, walk->space, noted);
+		walk->snap->take->shared_ns += ktime_get_ns() - begin;
 	}
 	noted->image.run_count = pages->run_count - noted->image.first_run;
 	return err;

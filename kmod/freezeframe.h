@@ -222,6 +222,7 @@ struct ff_take {
 	__u64 image_bytes;  /* out: size of what the fd yields */
 	__u64 window_ns;    /* out: freeze_tasks.begin to thaw_tasks.end */
 	__u64 stall_ns;	    /* out: the longest that a target was kept after the window, for a page to be held */
+	__u64 shared_ns;    /* out: how much of the window went into copying shared memory */
 	struct ff_failure failure;
 	struct ff_counts counts;
 	struct ff_stamp phases[FF_PHASE_COUNT]; /* out, also on failure */

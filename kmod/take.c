@@ -371,6 +371,7 @@ int ff_take(struct ff_take *take, struct file **file)
 		take->id = 0;
 		take->window_ns = 0;
 		take->stall_ns = 0;
+		take->shared_ns = 0;
 		memset(&take->counts, 0, sizeof(take->counts));
 		memset(take->phases, 0, sizeof(take->phases));
 		take->failure = (struct ff_failure){ .target = -1 };

@@ -279,6 +279,8 @@ pub struct Take {
     pub window_ns: u64,
     /// Out: the longest that a target was kept after the window, for a page to be held.
     pub stall_ns: u64,
+    /// Out: how much of the window went into copying shared memory.
+    pub shared_ns: u64,
     /// Failure.
     pub failure: Failure,
     /// Counts.

@@ -208,6 +208,7 @@ mod tests {
                 why: "the default".into(),
             }],
             window_ns: 9_000,
+            shared_ns: 0,
             stall_ns: 700,
             finalized: Finalized {
                 background: 11,

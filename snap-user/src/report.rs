@@ -20,6 +20,9 @@ pub struct Report {
     pub spaces: Vec<SpaceReport>,
     /// How long the targets stood still.
     pub window_ns: u64,
+    /// How much of that went into copying shared memory, which has no copy-on-write.
+    #[serde(default)]
+    pub shared_ns: u64,
     /// The longest that a target was kept after the window, for a page to be held.
     #[serde(default)]
     pub stall_ns: u64,
@@ -137,6 +140,7 @@ impl Report {
             mode: common_mode(&spaces).to_owned(),
             spaces,
             window_ns: take.window_ns,
+            shared_ns: take.shared_ns,
             stall_ns: take.stall_ns,
             finalized: Finalized {
                 stop: take.counts.finalized[abi::PATH_STOP as usize],
@@ -189,9 +193,11 @@ impl Report {
         let threads = self.threads_parked + self.threads_asleep;
         let _ = write!(
             table,
-            "\n  window        {:>10}\n  then a stall  {:>10} at most, of a target that was first to change a page\n  stood still   {:>10} threads of {} processes ({} parked, {} asleep in the kernel)\n  \
+            "\n  window        {:>10}\n  shared memory {:>10} of it\n  longest stall {:>10} after it, of whoever was first to change \
+             a page\n  stood still   {:>10} threads of {} processes ({} parked, {} asleep in the kernel)\n  \
              pages armed   {:>10} ({})\n  pages copied  {:>10}\n",
             duration(self.window_ns),
+            duration(self.shared_ns),
             duration(self.stall_ns),
             threads,
             self.processes,
