@@ -51,12 +51,32 @@ cd /
 dmesg >/out/dmesg.txt
 bad='BUG:|WARNING:|Oops|general protection|rcu.*stall|hung task|blocked for more than|Call Trace|kernel BUG|refcount_t'
 bad="$bad|list_(add|del) corruption|page dumped|Bad page|Bad rss-counter|unable to handle"
+# What only the debug kernel says. kmemleak says nothing in a job unless it is at a loss: it is read below.
+bad="$bad|KASAN|UBSAN|ODEBUG|INFO: lockdep|INFO: trying to register|INFO: task .* blocked|kmemleak:|pagealloc:"
+bad="$bad|possible (circular|recursive|irq) lock|inconsistent lock state|suspicious RCU usage|DEBUG_LOCKS_WARN_ON"
 found=$(sed '1,/freezeframe-guest: start/d' /out/dmesg.txt | grep -E "$bad")
 taint_after=$(cat /proc/sys/kernel/tainted)
-# The bits of an oops (7), a warning (9) and a soft lockup (14).
-mask=$((128 + 512 + 16384))
+# The bits of a bad page (5), an oops (7), a warning (9) and a soft lockup (14).
+mask=$((32 + 128 + 512 + 16384))
 if [ -z "$found" ] && [ $((taint_after & mask)) != $((taint_before & mask)) ]; then
     found="the kernel was tainted: $taint_before before the job, $taint_after after it"
+fi
+if [ -z "$found" ] && grep -qs 'debug_locks: *0' /proc/lockdep_stats; then
+    found="lockdep was off at the end: it had complained while booting, or it ran out of room"
+fi
+leaks=/sys/kernel/debug/kmemleak
+if [ -e "$leaks" ]; then
+    # An object counts only when a second scan finds it unchanged, and five seconds old.
+    for _ in 1 2; do
+        sleep 6
+        echo scan >"$leaks" || found+=$'\nkmemleak was off at the end'
+    done
+    cat "$leaks" >/out/kmemleak.txt
+    # The module's functions lose their names when it is unloaded; no other module is ever loaded here.
+    ours=$(grep -E 'freezeframe|\bff_|^ +0xffffffff[ac]' /out/kmemleak.txt | sort | uniq -c)
+    if [ -n "$ours" ]; then
+        found+=$'\nleaks, all of them in kmemleak.txt:\n'"$ours"
+    fi
 fi
 if [ -n "$found" ]; then
     echo "guest: the kernel complained during the job (exit code of the job: $code):"

@@ -25,13 +25,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut job = Job::new(paths::root().join("demo"), args.kernel);
     {
         let _lock = step::lock()?;
-        setup::ensure(&[Need::Guest, Need::Bpf])?;
+        setup::ensure(&[Need::Guest, Need::Kernel(args.kernel), Need::Bpf])?;
         build::controller()?;
         job.controller = Some(paths::controller());
         job.module = Some(module::build(args.kernel, Variant::Release)?);
     }
-    job.mem_mib = 3072;
-    job.timeout = Duration::from_secs(600);
+    job.mem_mib = job.mem_mib.max(3072);
+    job.timeout = Duration::from_secs(600) * args.kernel.slowness();
     job.out = paths::guest().join(format!("demo-{}", args.kernel.name()));
     let code = guest::report(&job, &job.run()?);
     if code == 0 {

@@ -25,9 +25,9 @@ pub struct Args {
     /// The guest's processors
     #[arg(long, default_value_t = 2, value_name = "N")]
     smp: u32,
-    /// The guest's memory
-    #[arg(long, default_value_t = 2048, value_name = "MiB")]
-    mem: u32,
+    /// The guest's memory [default: 2048; debug kernel: 4096]
+    #[arg(long, value_name = "MiB")]
+    mem: Option<u32>,
     /// A clock of instructions, for measuring: one processor, slow, repeatable
     #[arg(long)]
     icount: bool,
@@ -40,9 +40,9 @@ pub struct Args {
     /// Do not build the controller nor put it on PATH
     #[arg(long)]
     no_user: bool,
-    /// When to give up
-    #[arg(long, default_value_t = 900, value_name = "SECS")]
-    timeout: u64,
+    /// When to give up [default: 900; debug kernel: 5400]
+    #[arg(long, value_name = "SECS")]
+    timeout: Option<u64>,
     /// A file and its path in the guest
     #[arg(long, value_name = "FILE:GUESTPATH", value_parser = parse_extra)]
     extra: Vec<(PathBuf, String)>,
@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut job = Job::new(args.job.clone(), args.kernel);
     {
         let _lock = step::lock()?;
-        setup::ensure(&[Need::Guest])?;
+        setup::ensure(&[Need::Guest, Need::Kernel(args.kernel)])?;
         let variant = match args.module {
             Choice::Release => Some(Variant::Release),
             Choice::Test => Some(Variant::Test),
@@ -85,14 +85,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     job.smp = args.smp;
-    job.mem_mib = args.mem;
+    job.mem_mib = args.mem.unwrap_or(job.mem_mib);
     job.clock = if args.icount {
         Clock::Instructions
     } else {
         Clock::Real
     };
     job.module_args.clone_from(&args.module_args);
-    job.timeout = Duration::from_secs(args.timeout);
+    job.timeout = args.timeout.map_or(job.timeout, Duration::from_secs);
     job.extra.clone_from(&args.extra);
     if let Some(out) = &args.out {
         job.out = std::path::absolute(out)?;

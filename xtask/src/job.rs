@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::kernel::Series;
+use crate::kernel::{Kernel, Series};
 use crate::qemu::{self, Accel, Disks, Machine};
 use crate::{image, paths};
 
@@ -79,14 +79,14 @@ impl Job {
             dir,
             kernel,
             smp: 2,
-            mem_mib: 2048,
+            mem_mib: kernel.mem_mib(),
             clock: Clock::Real,
             module: None,
             module_args: String::new(),
             controller: None,
             extra: Vec::new(),
             env: Vec::new(),
-            timeout: Duration::from_secs(900),
+            timeout: Duration::from_secs(900) * kernel.slowness(),
             out: paths::guest().join("out"),
         }
     }
@@ -107,7 +107,7 @@ impl Job {
         empty(&self.out)?;
         let scratch = Scratch::new()?;
         let (input, output) = (scratch.0.join("in.tar"), scratch.0.join("out.tar"));
-        self.pack(&input)?;
+        self.pack(&kernel, &input)?;
         File::create(&output)?.set_len(OUT_SIZE)?;
 
         let root = image::path();
@@ -147,7 +147,7 @@ impl Job {
         name.into()
     }
 
-    fn pack(&self, tarball: &Path) -> Result<()> {
+    fn pack(&self, kernel: &Kernel, tarball: &Path) -> Result<()> {
         let file = File::create(tarball).with_context(|| format!("cannot create {}", tarball.display()))?;
         let mut tar = tar::Builder::new(file);
         let add = |tar: &mut tar::Builder<File>, from: &Path, to: &str| {
@@ -161,6 +161,11 @@ impl Job {
         }
         if let Some(controller) = &self.controller {
             add(&mut tar, controller, "ff/bin/freezeframe")?;
+        }
+        if !self.kernel.in_image() {
+            let modules = kernel.modules();
+            tar.append_dir_all(format!("usr/lib/modules/{}", kernel.release), &modules)
+                .with_context(|| format!("cannot pack {}", modules.display()))?;
         }
         for (from, to) in &self.extra {
             add(&mut tar, from, to)?;

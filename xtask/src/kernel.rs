@@ -18,10 +18,13 @@ pub enum Series {
     /// Debian 12's backports
     #[value(name = "6.12")]
     V6_12,
+    /// The 6.12 once more, built here with the kernel's own checks: slow, and the first use takes half an hour
+    #[value(name = "debug")]
+    Debug,
 }
 
 impl Series {
-    /// Every supported series, the default first.
+    /// Every supported series, the default first. The debug kernel is none: it runs where it is asked for by name.
     pub const ALL: [Self; 2] = [Self::V6_12, Self::V6_1];
 
     /// The name, as in `6.12`.
@@ -29,12 +32,39 @@ impl Series {
         match self {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
+            Self::Debug => "debug",
         }
+    }
+
+    /// What a guest's time limits are multiplied by: under emulation, the checks of the debug kernel cost that much.
+    pub const fn slowness(self) -> u32 {
+        match self {
+            Self::V6_1 | Self::V6_12 => 1,
+            Self::Debug => 6,
+        }
+    }
+
+    /// The memory of a guest that does not ask for any; KASAN keeps an eighth to itself, lockdep and kmemleak more.
+    pub const fn mem_mib(self) -> u32 {
+        match self {
+            Self::V6_1 | Self::V6_12 => 2048,
+            Self::Debug => 4096,
+        }
+    }
+
+    /// Whether the guest's image holds its modules; where not, they come with the job.
+    pub fn in_image(self) -> bool {
+        Self::ALL.contains(&self)
+    }
+
+    /// The directory it is unpacked to.
+    pub fn root(self) -> PathBuf {
+        paths::cache().join("kernels").join(self.name())
     }
 
     /// The kernel as it was unpacked by [`fetch`].
     pub fn unpacked(self) -> Result<Kernel> {
-        let root = root(self);
+        let root = self.root();
         let release = fs::read_to_string(root.join(RELEASE_FILE))
             .with_context(|| format!("kernel {} is not there; run `cargo xtask setup`", self.name()))?;
         Ok(Kernel {
@@ -58,6 +88,11 @@ impl Kernel {
         self.root.join(format!("boot/vmlinuz-{}", self.release))
     }
 
+    /// The configuration it was built with, where Debian built it.
+    pub fn config(&self) -> PathBuf {
+        self.root.join(format!("boot/config-{}", self.release))
+    }
+
     /// The build directory for modules (`KDIR`).
     pub fn headers(&self) -> PathBuf {
         self.root.join(format!("usr/src/linux-headers-{}", self.release))
@@ -74,19 +109,16 @@ impl Kernel {
     }
 }
 
-const RELEASE_FILE: &str = "release";
+/// The file below the root that holds the release, written last.
+pub const RELEASE_FILE: &str = "release";
 
 /// Raised when what [`unpack`] does changes.
 const UNPACK_VERSION: u32 = 1;
 
-fn root(series: Series) -> PathBuf {
-    paths::cache().join("kernels").join(series.name())
-}
-
 /// Downloads and unpacks every supported kernel with its headers.
 pub fn fetch(apt: &Apt) -> Result<()> {
     for series in Series::ALL {
-        let root = root(series);
+        let root = series.root();
         // The headers name the place they were unpacked to: a moved checkout unpacks again.
         let key = step::key((apt.sources(), UNPACK_VERSION, &root));
         step::cached(
@@ -118,7 +150,7 @@ fn unpack(apt: &Apt, series: Series) -> Result<()> {
             packages.push(name);
         }
     }
-    let root = root(series);
+    let root = series.root();
     apt.unpack(&packages, &root)?;
     relocate(&root.join("usr/src").join(&headers), &root)?;
     fs::write(root.join(RELEASE_FILE), &release)?;

@@ -5,6 +5,7 @@
 
 mod apt;
 mod build;
+mod debug_kernel;
 mod demo;
 mod emulator;
 mod guest;

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::kernel::Series;
-use crate::{paths, run, step};
+use crate::{debug_kernel, paths, run, step};
 
 /// A way to build the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +36,17 @@ pub fn build(series: Series, variant: Variant) -> Result<PathBuf> {
     let kernel = series.unpacked()?;
     let source = paths::root().join("kmod");
     let sources = sources(&source)?;
+    // A kernel that is built here keeps its release when its configuration changes.
+    let config = kernel.headers().join(".config");
     let name = format!("{}-{}", series.name(), variant.name());
     let work = paths::target().join("kmod").join(&name);
     let module = work.join("freezeframe.ko");
-    let key = step::key((step::tree_key(&sources)?, &kernel.release, variant.name()));
+    let key = step::key((
+        step::tree_key(&sources)?,
+        step::tree_key(&[config])?,
+        &kernel.release,
+        variant.name(),
+    ));
     step::cached(&format!("module {name}"), key, &module, || {
         if work.exists() {
             fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
@@ -49,6 +56,9 @@ pub fn build(series: Series, variant: Variant) -> Result<PathBuf> {
         }
         let mut make = Command::new("make");
         make.arg(format!("KDIR={}", kernel.headers().display()));
+        if series == Series::Debug {
+            make.arg(format!("CC={}", debug_kernel::COMPILER));
+        }
         // BTF of the module would need pahole on vmlinux; nothing reads it.
         make.arg("CONFIG_DEBUG_INFO_BTF_MODULES=");
         if variant == Variant::Test {

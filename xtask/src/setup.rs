@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 use anyhow::Result;
 
 use crate::apt::Apt;
+use crate::kernel::Series;
 use crate::toolchain::Toolchain;
-use crate::{emulator, host, image, kernel, run, step, toolchain};
+use crate::{debug_kernel, emulator, host, image, kernel, run, step, toolchain};
 
 /// Gets everything: Debian packages, the BPF toolchain, bpf-linker, the kernels, the guest's image.
 #[derive(clap::Args)]
@@ -20,8 +21,10 @@ pub struct Args {
 /// Something that a verb needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// QEMU, the kernels, their headers and the guest's image.
+    /// QEMU, the supported kernels, their headers and the guest's image.
     Guest,
+    /// Besides them, this kernel, which may be one of them or the debug kernel.
+    Kernel(Series),
     /// A toolchain that builds BPF objects.
     Bpf,
     /// The tools of `cargo xtask lint`.
@@ -70,6 +73,9 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
         emulator::fetch(&apt)?;
         kernel::fetch(&apt)?;
         image::ensure(&apt)?;
+        if needs.contains(&Need::Kernel(Series::Debug)) {
+            debug_kernel::ensure(&apt)?;
+        }
     }
     Ok(())
 }

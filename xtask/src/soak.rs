@@ -12,13 +12,13 @@ use crate::test;
 /// The guest suites with FF_SOAK=1: the same tests, for much longer.
 #[derive(clap::Args)]
 pub struct Args {
-    /// One kernel only [default: all]
+    /// One kernel only [default: every supported one]
     #[arg(long, value_enum)]
     kernel: Option<Series>,
     /// Only the suites whose name contains this
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// When one suite has taken too long
+    /// When one suite has taken too long; on the debug kernel, six times that
     #[arg(long, default_value_t = 6 * 3600, value_name = "SECS")]
     timeout: u64,
 }

@@ -29,7 +29,7 @@ pub struct Settings {
     pub env: Vec<(String, String)>,
     /// Arguments for libtest.
     pub libtest: Vec<String>,
-    /// When a suite has failed by its length alone.
+    /// When a suite has failed by its length alone, where the kernel is as fast as a supported one.
     pub timeout: Duration,
 }
 
@@ -137,7 +137,7 @@ pub fn run(suites: &[Suite], kernels: &[Series], settings: &Settings, tally: &mu
             job.env.clone_from(&settings.env);
             job.env
                 .push(("FF_LIBTEST".to_owned(), settings.libtest.join(" ")));
-            job.timeout = settings.timeout;
+            job.timeout = settings.timeout * series.slowness();
             job.out = paths::guest()
                 .join("results")
                 .join(format!("{}-{}", series.name(), suite.name));

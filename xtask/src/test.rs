@@ -13,7 +13,7 @@ use crate::{build, run, step};
 /// Runs the tests; the last line counts the suites that passed and failed.
 #[derive(clap::Args)]
 pub struct Args {
-    /// One kernel only [default: all]
+    /// One kernel only [default: every supported one]
     #[arg(long, value_enum)]
     kernel: Option<Series>,
     /// Only the suites whose name contains this, and not the host's
@@ -66,7 +66,9 @@ pub fn guests(
     tally: &mut Tally,
 ) -> Result<()> {
     let lock = step::lock()?;
-    setup::ensure(&[Need::Guest, Need::Bpf])?;
+    let mut needs = vec![Need::Guest, Need::Bpf];
+    needs.extend(kernel.map(Need::Kernel));
+    setup::ensure(&needs)?;
     build::controller()?;
     let mut suites = suite::all()?;
     drop(lock);
