@@ -18,7 +18,7 @@ pub enum Series {
     /// Debian 12's backports
     #[value(name = "6.12")]
     V6_12,
-    /// The 6.12 once more, built here with the kernel's own checks: slow, and the first use takes half an hour
+    /// The 6.12 once more, built here with the kernel's own checks: slow, and compiled on its first use
     #[value(name = "debug")]
     Debug,
 }
