@@ -4,12 +4,12 @@ use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::sh;
 use crate::target::Target;
+use crate::{patience, sh};
 
 /// Where the daemon is scraped.
 pub const METRICS: &str = "http://127.0.0.1:9188/metrics";
@@ -62,7 +62,7 @@ impl Daemon {
     ///
     /// # Panics
     ///
-    /// When it does not within a minute.
+    /// When it does not for a long time.
     #[must_use]
     pub fn start() -> Self {
         let daemon = Self(
@@ -73,7 +73,8 @@ impl Daemon {
                 .unwrap(),
         );
         // Loading the BPF programs takes seconds in a guest without KVM.
-        for _ in 0..1200 {
+        let begin = Instant::now();
+        while begin.elapsed() < patience(60) {
             if UnixStream::connect("/run/freezeframe.sock").is_ok() {
                 return daemon;
             }

@@ -2,6 +2,7 @@
 //! that the two check each other), the module's fault injection, and the processes that are snapshotted.
 
 use std::process::Command;
+use std::time::Duration;
 
 pub mod controller;
 pub mod device;
@@ -36,4 +37,13 @@ pub fn rounds(usually: usize) -> usize {
     } else {
         usually
     }
+}
+
+/// How long a test waits before it gives up: longer on the debug kernel.
+#[must_use]
+pub fn patience(seconds: u64) -> Duration {
+    let slowness = std::env::var("FF_SLOWNESS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds) * slowness.unwrap_or(1)
 }

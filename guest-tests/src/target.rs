@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::patience;
 
 /// Names and numbers, in turn.
 ///
@@ -116,10 +118,11 @@ impl Target {
     ///
     /// # Panics
     ///
-    /// When it stays still for twenty seconds.
+    /// When it stays still for a long time.
     pub fn assert_runs(&self) {
         let before = self.ticks();
-        for _ in 0..200 {
+        let begin = Instant::now();
+        while begin.elapsed() < patience(20) {
             if self.ticks() > before + 1 {
                 return;
             }

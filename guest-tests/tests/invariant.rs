@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use guest_tests::device::{Device, Failed};
 use guest_tests::knob::Knob;
-use guest_tests::rounds;
 use guest_tests::target::Target;
+use guest_tests::{patience, rounds};
 use snap_common::abi;
 use snap_common::phase::Phase;
 
@@ -63,7 +63,7 @@ fn kill(child: &mut Child, device: &Device, target: &Target) {
 fn wait_for(what: &str, done: impl Fn() -> bool) {
     let begin = Instant::now();
     while !done() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "{what} never came");
+        assert!(begin.elapsed() < patience(30), "{what} never came");
         sleep(Duration::from_millis(10));
     }
 }

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use guest_tests::device::Device;
 use guest_tests::image::Image;
 use guest_tests::knob::Knob;
-use guest_tests::rounds;
 use guest_tests::target::Target;
+use guest_tests::{patience, rounds};
 use snap_common::abi;
 
 /// Numbers from a seed that is printed (xorshift64*).
@@ -172,7 +172,7 @@ fn of_restless_hugetlb(enough: impl Fn(usize, usize) -> bool) -> (usize, usize) 
     let (mut taken, mut with_hugetlb) = (0, 0);
     let begin = Instant::now();
     while !enough(taken, with_hugetlb) {
-        assert!(begin.elapsed() < Duration::from_secs(300), "{taken} were taken");
+        assert!(begin.elapsed() < patience(300), "{taken} were taken");
         match device.take(&[target.pid()], 0) {
             Ok(snapshot) => {
                 let image = Image::open(&snapshot.file);

@@ -8,7 +8,7 @@ use guest_tests::device::{Device, Snapshot};
 use guest_tests::image::Image;
 use guest_tests::knob::Knob;
 use guest_tests::target::Target;
-use guest_tests::{rounds, sh};
+use guest_tests::{patience, rounds, sh};
 use snap_common::abi;
 
 const PAGES: usize = 1024;
@@ -37,10 +37,7 @@ fn overwritten(target: &Target) {
     let before = generation(target);
     let begin = Instant::now();
     while generation(target) < before + 2 {
-        assert!(
-            begin.elapsed() < Duration::from_secs(60),
-            "the writer stands still"
-        );
+        assert!(begin.elapsed() < patience(60), "the writer stands still");
         sleep(Duration::from_millis(5));
     }
 }

@@ -178,8 +178,10 @@ impl Job {
 
     fn environment(&self) -> String {
         let module = if self.module.is_some() { GUEST_MODULE } else { "" };
+        let slowness = self.kernel.slowness().to_string();
         let fixed = [
             ("FF_KERNEL", self.kernel.name()),
+            ("FF_SLOWNESS", slowness.as_str()),
             ("FF_MODULE", module),
             ("FF_MODULE_ARGS", self.module_args.as_str()),
         ];
