@@ -84,14 +84,6 @@ fn main() {
             received.fetch_add(1, Ordering::SeqCst);
         }
     }
-    println!(
-        "region {region} pages {pages} counters {} count {COUNTERS} shared {} shared_pages {SHARED} pipe {} child {child} \
-         constant {constant} constant_pages {CONSTANT} zero {zero} untouched {untouched} file {file} pid {}",
-        memory.counters,
-        memory.shared,
-        memory.pipe,
-        std::process::id(),
-    );
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| count(&memory));
@@ -110,6 +102,15 @@ fn main() {
             }
         });
         scope.spawn(|| shared_generations(&memory));
+        // Only now: whoever reads this may look at once, and counts the threads.
+        println!(
+            "region {region} pages {pages} counters {} count {COUNTERS} shared {} shared_pages {SHARED} pipe {} child {child} \
+             constant {constant} constant_pages {CONSTANT} zero {zero} untouched {untouched} file {file} pid {}",
+            memory.counters,
+            memory.shared,
+            memory.pipe,
+            std::process::id(),
+        );
         generations(&memory);
     });
 }
