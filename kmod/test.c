@@ -9,11 +9,15 @@
 
 static int test_hold_phase = -1;
 module_param(test_hold_phase, int, 0600);
-MODULE_PARM_DESC(test_hold_phase, "sleep at the start of this phase (-1: none)");
+MODULE_PARM_DESC(test_hold_phase, "sleep at the start of this phase, for as long as this is set (-1: none)");
 
 static uint test_hold_ms;
 module_param(test_hold_ms, uint, 0600);
-MODULE_PARM_DESC(test_hold_ms, "how long to sleep there, in milliseconds");
+MODULE_PARM_DESC(test_hold_ms, "how long to sleep there at most, in milliseconds");
+
+static int test_held = -1;
+module_param(test_held, int, 0400);
+MODULE_PARM_DESC(test_held, "the phase at whose start a take sleeps now (-1: none)");
 
 static int test_fail_phase = -1;
 module_param(test_fail_phase, int, 0600);
@@ -47,10 +51,20 @@ static uint test_abi_version;
 module_param(test_abi_version, uint, 0600);
 MODULE_PARM_DESC(test_abi_version, "the ABI version to pretend (0: the true one)");
 
+static void ff_test_hold(int phase)
+{
+	unsigned long until = jiffies + msecs_to_jiffies(READ_ONCE(test_hold_ms));
+
+	WRITE_ONCE(test_held, phase);
+	while (READ_ONCE(test_hold_phase) == phase && time_before(jiffies, until) && !fatal_signal_pending(current))
+		schedule_timeout_killable(1);
+	WRITE_ONCE(test_held, -1);
+}
+
 int ff_test_phase(struct ff_snapshot *snap, enum ff_phase phase)
 {
 	if (READ_ONCE(test_hold_phase) == (int)phase)
-		schedule_timeout_killable(msecs_to_jiffies(READ_ONCE(test_hold_ms)));
+		ff_test_hold(phase);
 	if (READ_ONCE(test_fail_phase) == (int)phase)
 		return ff_fail(snap, -EIO, FF_REASON_INJECTED, -1, phase);
 	return 0;

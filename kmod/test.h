@@ -2,7 +2,8 @@
 /*
  * Fault injection, compiled in by FREEZEFRAME_TEST=1 only. Module parameters, writable at run time:
  *
- *   test_hold_phase, test_hold_ms  sleep so long at the start of that phase (-1: none)
+ *   test_hold_phase, test_hold_ms  sleep at the start of that phase (-1: none), at most so long, and while both say so
+ *   test_held                      where a take sleeps now (-1: none; read only)
  *   test_fail_phase                fail at the start of that phase (-1: none)
  *   test_no_arm                    hold the pages, but leave them writable
  *   test_no_freeze                 let the threads run
