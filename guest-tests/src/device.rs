@@ -20,6 +20,19 @@ pub struct Failed {
     pub target: i32,
 }
 
+/// How to take; all zeros is what a user gets who asks for nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// `ARM_*`.
+    pub arm: u32,
+    /// `FREEZE_*`.
+    pub freeze: u32,
+    /// `TAKE_*`.
+    pub flags: u32,
+    /// The longest that a target may stand still; 0: as the module has it.
+    pub deadline_ms: u32,
+}
+
 impl Device {
     /// Opens it.
     ///
@@ -64,6 +77,21 @@ impl Device {
     ///
     /// As the module has it.
     pub fn take(&self, pids: &[i32], deadline_ms: u32) -> Result<Snapshot, Failed> {
+        self.take_how(
+            pids,
+            How {
+                deadline_ms,
+                ..How::default()
+            },
+        )
+    }
+
+    /// `FF_IOC_TAKE` of processes, in a certain way.
+    ///
+    /// # Errors
+    ///
+    /// As the module has it.
+    pub fn take_how(&self, pids: &[i32], how: How) -> Result<Snapshot, Failed> {
         let targets: Vec<_> = pids
             .iter()
             .map(|pid| abi::Target {
@@ -71,7 +99,7 @@ impl Device {
                 id: *pid,
             })
             .collect();
-        self.take_targets(&targets, deadline_ms)
+        self.take_targets(&targets, how)
     }
 
     /// `FF_IOC_TAKE` of anything.
@@ -79,13 +107,16 @@ impl Device {
     /// # Errors
     ///
     /// As the module has it.
-    pub fn take_targets(&self, targets: &[abi::Target], deadline_ms: u32) -> Result<Snapshot, Failed> {
+    pub fn take_targets(&self, targets: &[abi::Target], how: How) -> Result<Snapshot, Failed> {
         // SAFETY: made of integers alone.
         let mut take: abi::Take = unsafe { std::mem::zeroed() };
         take.size = u32::try_from(size_of::<abi::Take>()).expect("small");
         take.targets = targets.as_ptr() as u64;
         take.target_count = u32::try_from(targets.len()).expect("few");
-        take.deadline_ms = deadline_ms;
+        take.deadline_ms = how.deadline_ms;
+        take.arm = how.arm;
+        take.freeze = how.freeze;
+        take.flags = how.flags;
         // SAFETY: the request reads and writes one `struct ff_take` and reads the targets; both outlive it.
         let result = unsafe { libc::ioctl(self.0.as_raw_fd(), abi::IOC_TAKE, &raw mut take) };
         if result < 0 {

@@ -9,6 +9,21 @@ pub struct Knob {
 }
 
 impl Knob {
+    fn path(name: &str) -> String {
+        format!("/sys/module/freezeframe/parameters/{name}")
+    }
+
+    /// What a parameter is now.
+    ///
+    /// # Panics
+    ///
+    /// When the module is not the test variant.
+    #[must_use]
+    pub fn get(name: &str) -> i32 {
+        let value = fs::read_to_string(Self::path(name)).expect("the test variant of the module is loaded");
+        value.trim().parse().expect("a number")
+    }
+
     /// Sets a parameter.
     ///
     /// # Panics
@@ -16,7 +31,7 @@ impl Knob {
     /// When the module is not the test variant.
     #[must_use]
     pub fn set(name: &str, value: i32) -> Self {
-        let path = format!("/sys/module/freezeframe/parameters/{name}");
+        let path = Self::path(name);
         let before = fs::read_to_string(&path).expect("the test variant of the module is loaded");
         fs::write(&path, value.to_string()).expect("the parameter takes it");
         Self {

@@ -1,13 +1,16 @@
 //! What the tests in the guest share: the controller as a program, the device, an image reader of their own (independent of the controller's, so
-//! that the two check each other), the module's fault injection, and the processes that are snapshotted.
+//! that the two check each other), the module's fault injection, and the
+//! processes that are snapshotted, with what must hold of them.
 
 use std::process::Command;
 use std::time::Duration;
 
 pub mod controller;
 pub mod device;
+pub mod held;
 pub mod image;
 pub mod knob;
+pub mod oracle;
 pub mod target;
 
 /// Runs a script to its end, and returns what it said.

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::time::Instant;
 
-use guest_tests::device::Device;
+use guest_tests::device::{Device, How};
 use guest_tests::image::Image;
 use guest_tests::knob::Knob;
 use guest_tests::target::Target;
@@ -132,10 +132,10 @@ fn a_pidfd_is_a_target_and_other_descriptors_are_not() {
         kind,
         id: i32::try_from(pidfd).unwrap(),
     };
-    assert!(device.take_targets(&[pidfd], 0).is_ok());
+    assert!(device.take_targets(&[pidfd], How::default()).is_ok());
     for id in [device.0.as_raw_fd(), 0, -1, 9_999] {
         let failed = device
-            .take_targets(&[abi::Target { kind, id }], 0)
+            .take_targets(&[abi::Target { kind, id }], How::default())
             .err()
             .expect("it is refused");
         assert_eq!(

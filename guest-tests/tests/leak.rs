@@ -1,11 +1,13 @@
-//! Two hundred snapshots, and the kernel has all of its memory back.
+//! Hundreds of snapshots, and the kernel has all of its memory back.
 
 use std::thread::sleep;
 use std::time::Duration;
 
-use guest_tests::device::Device;
+use guest_tests::device::{Device, How};
+use guest_tests::oracle::Oracle;
 use guest_tests::rounds;
 use guest_tests::target::Target;
+use snap_common::abi;
 
 /// A line of /proc/meminfo, in KiB.
 fn meminfo(name: &str) -> i64 {
@@ -20,23 +22,13 @@ fn settled() -> [i64; 3] {
     [meminfo("AnonPages:"), meminfo("Slab:"), meminfo("VmallocUsed:")]
 }
 
-#[test]
-fn two_hundred_snapshots_leak_nothing() {
-    let target = Target::spawn("oracle", &["512", "small"]);
-    target.assert_runs();
-    let device = Device::open();
-    let take = || {
-        let snapshot = device
-            .take(&[target.pid()], 0)
-            .unwrap_or_else(|failed| panic!("{failed:?}"));
-        assert!(snapshot.take.counts.pages_armed > 512);
-        sleep(Duration::from_millis(5));
-    };
-    (0..10).for_each(|_| take());
+/// Takes some to warm up, then many, and compares what the kernel has in use.
+fn leaks_nothing(count: usize, mut take: impl FnMut(usize)) {
+    (0..10).for_each(&mut take);
     let before = settled();
-    (0..rounds(200)).for_each(|_| take());
+    (0..count).for_each(&mut take);
     let after = settled();
-    // The memory of five of the two hundred, 2.5 MiB each, would already be too much.
+    // The memory of five of two hundred, 2.5 MiB each, would already be too much.
     for (name, limit, (before, after)) in [("AnonPages", 8192), ("Slab", 6144), ("VmallocUsed", 2048)]
         .iter()
         .zip(before.into_iter().zip(after))
@@ -48,5 +40,39 @@ fn two_hundred_snapshots_leak_nothing() {
             "{name} grew from {before} to {after} KiB"
         );
     }
-    assert_eq!(device.open_snapshots(), 0);
+    assert_eq!(Device::open().open_snapshots(), 0);
+}
+
+#[test]
+fn two_hundred_snapshots_leak_nothing() {
+    let target = Target::spawn("oracle", &["512", "small"]);
+    target.assert_runs();
+    let device = Device::open();
+    leaks_nothing(rounds(200), |_| {
+        let snapshot = device
+            .take(&[target.pid()], 0)
+            .unwrap_or_else(|failed| panic!("{failed:?}"));
+        assert!(snapshot.take.counts.pages_armed > 512);
+        sleep(Duration::from_millis(5));
+    });
+}
+
+#[test]
+fn snapshots_in_a_row_are_right_and_leak_nothing() {
+    for arm in [abi::ARM_LAZY, abi::ARM_EAGER] {
+        for kind in ["small", "thp"] {
+            let how = How {
+                arm,
+                ..How::default()
+            };
+            let oracle = Oracle::spawn(512, kind);
+            leaks_nothing(rounds(100), |round| {
+                let snapshot = oracle.take(how);
+                if round % 10 == 9 {
+                    oracle.overwritten();
+                    assert_eq!(oracle.wrong(&snapshot), [""; 0], "{how:?}, round {round}");
+                }
+            });
+        }
+    }
 }

@@ -1,0 +1,54 @@
+//! A take that is held where the targets run again and nothing is finalized yet but by them.
+
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use snap_common::phase::Phase;
+
+use crate::device::{Device, Failed, How, Snapshot};
+use crate::knob::Knob;
+
+/// Between the window and the module's own pass. When it goes out of scope, the take goes on.
+pub struct Held {
+    take: JoinHandle<Result<Snapshot, Failed>>,
+    hold: (Knob, Knob),
+}
+
+impl Held {
+    /// Takes a snapshot in a thread; returns when the window has passed.
+    ///
+    /// # Panics
+    ///
+    /// When the take fails.
+    #[must_use]
+    pub fn begin(pid: i32, how: How) -> Self {
+        // Until it is told to go on, but not for good.
+        let ms = Knob::set("test_hold_ms", 60_000);
+        let phase = Knob::set("test_hold_phase", Phase::Finalize as i32);
+        let take = std::thread::spawn(move || Device::open().take_how(&[pid], how));
+        let begin = Instant::now();
+        while Knob::get("test_held") != Phase::Finalize as i32 {
+            if take.is_finished() {
+                panic!("the take is not held: {:?}", take.join().map(drop));
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60), "the take hangs");
+            sleep(Duration::from_millis(1));
+        }
+        Self {
+            take,
+            hold: (phase, ms),
+        }
+    }
+
+    /// Lets it go on, and returns the snapshot.
+    ///
+    /// # Panics
+    ///
+    /// When the take fails.
+    #[must_use]
+    pub fn release(self) -> Snapshot {
+        drop(self.hold);
+        let taken = self.take.join().expect("the thread returns");
+        taken.unwrap_or_else(|failed| panic!("{failed:?}"))
+    }
+}
