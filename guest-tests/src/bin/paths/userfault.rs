@@ -1,0 +1,93 @@
+//! userfaultfd: write protection of its own, and pages that are moved.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
+
+use crate::memory::{Memory, PAGE};
+use crate::{Action, sys};
+
+const API: libc::Ioctl = 0xc018_aa3f;
+const REGISTER: libc::Ioctl = 0xc020_aa00;
+const WRITEPROTECT: libc::Ioctl = 0xc018_aa06;
+const MOVE: libc::Ioctl = 0xc028_aa05;
+
+const VERSION: u64 = 0xaa;
+const FEATURE_WP: u64 = 1;
+const FEATURE_MOVE: u64 = 1 << 16;
+const MODE_MISSING: u64 = 1;
+const MODE_WP: u64 = 2;
+
+/// A userfaultfd with features; none where the kernel does not have them.
+fn open(features: u64) -> Option<File> {
+    let made = sys::call(
+        libc::SYS_userfaultfd,
+        [libc::O_CLOEXEC.unsigned_abs() as usize, 0, 0, 0, 0, 0],
+    );
+    let made = i32::try_from(made.expect("userfaultfd")).expect("a descriptor");
+    // SAFETY: it was just made, and nobody else has it.
+    let file = unsafe { File::from_raw_fd(made) };
+    command(&file, API, &mut [VERSION, features, 0]).ok()?;
+    Some(file)
+}
+
+fn command(file: &File, request: libc::Ioctl, arguments: &mut [u64]) -> std::io::Result<()> {
+    // SAFETY: the caller passes as many words as the request takes, and they outlive the call.
+    match unsafe { libc::ioctl(file.as_raw_fd(), request, arguments.as_mut_ptr()) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// Write-protects everything, waits for a writer, and lets it go on.
+pub fn protect(memory: &mut Memory) -> Action {
+    let mut file = open(FEATURE_WP).expect("the kernel has it");
+    let (start, bytes) = (memory.start as u64, memory.bytes() as u64);
+    command(&file, REGISTER, &mut [start, bytes, MODE_WP, 0]).expect("UFFDIO_REGISTER");
+    Box::new(move |memory| {
+        command(&file, WRITEPROTECT, &mut [start, bytes, 1]).expect("UFFDIO_WRITEPROTECT");
+        memory.check();
+        let (page, salt) = (memory.at(700), memory.salt());
+        let writer = std::thread::spawn(move || Memory::write_unnoted(salt, page));
+        let mut message = [0; 32]; // struct uffd_msg
+        file.read_exact(&mut message).expect("the writer waits");
+        memory.check();
+        command(&file, WRITEPROTECT, &mut [start, bytes, 0]).expect("UFFDIO_WRITEPROTECT");
+        writer.join().expect("it writes");
+        let mut pages = memory.some();
+        pages.push(page);
+        memory.write(&pages);
+    })
+}
+
+/// Moves the pages of a stretch elsewhere. What is shared with somebody is not moved: EBUSY.
+pub fn relocate(memory: &mut Memory) -> Action {
+    const FIRST: usize = 256;
+    const COUNT: usize = 512;
+    let Some(file) = open(FEATURE_MOVE) else {
+        return Box::new(crate::touch::write);
+    };
+    let place = sys::map(0, COUNT * PAGE, sys::PRIVATE, -1);
+    let bytes = (COUNT * PAGE) as u64;
+    command(&file, REGISTER, &mut [place as u64, bytes, MODE_MISSING, 0]).expect("UFFDIO_REGISTER");
+    let start = memory.start as u64;
+    let all = memory.bytes() as u64;
+    command(&file, REGISTER, &mut [start, all, MODE_MISSING, 0]).expect("UFFDIO_REGISTER");
+    Box::new(move |memory| {
+        for page in 0..COUNT {
+            let (from, to) = (memory.at(FIRST + page), place + page * PAGE);
+            let mut arguments = [to as u64, from as u64, PAGE as u64, 0, 0];
+            match command(&file, MOVE, &mut arguments) {
+                Ok(()) => memory.moved(&[from], to),
+                Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EBUSY), "UFFDIO_MOVE"),
+            }
+        }
+        memory.check();
+        let pages: Vec<_> = memory
+            .some()
+            .into_iter()
+            .filter(|page| memory.has(*page))
+            .collect();
+        memory.write(&pages);
+    })
+}

@@ -1,0 +1,86 @@
+//! The cases are worth something: without the hooks they fail. Only those that leave the page tables where they are; the
+//! module would go on to look at them.
+
+use guest_tests::device::{Device, How};
+use guest_tests::knob::Knob;
+use snap_common::abi;
+
+use crate::cases::CASES;
+use crate::run::{BATCHED, run};
+use crate::{LAZY, PUD};
+
+const NO_FAULTS: i32 = 1;
+const NO_NOTICES: i32 = 2;
+const NO_GUP: i32 = 4;
+
+/// Runs a case without a hook. So many pages must be wrong, but for those that were held in the stop.
+fn assert_wrong(hook: i32, how: How, (action, kind, path): (&str, &str, u32), pages: usize) {
+    let _knob = Knob::set("test_no_hook", hook);
+    let case = CASES
+        .iter()
+        .find(|case| case.action == action && case.path == path && case.kinds.contains(&kind));
+    let outcome = run(case.expect("there is such a case"), kind, how);
+    assert!(
+        outcome.wrong_pages + BATCHED >= pages,
+        "{action} {kind}: only {} are wrong: {:?}",
+        outcome.wrong_pages,
+        outcome.take.counts
+    );
+}
+
+#[test]
+fn without_the_hook_of_page_faults_what_is_written_is_wrong() {
+    for (action, pages) in [
+        ("write", 343),
+        ("write_threads", 1024),
+        ("read_file", 300),
+        ("read_pipe", 300),
+        ("read_zeros", 300),
+        ("read_direct", 300),
+        ("register", 300),
+        ("vfork", 300),
+        ("written", 300),
+    ] {
+        for kind in ["small", "huge"] {
+            assert_wrong(NO_FAULTS, LAZY, (action, kind, abi::PATH_FAULT), pages);
+        }
+    }
+}
+
+#[test]
+fn without_the_notifier_what_goes_away_is_lost() {
+    for (action, kind, pages) in [
+        ("drop", "small", 512),
+        ("protect", "small", 512),
+        ("move", "small", 512),
+        ("truncate", "file", 768),
+    ] {
+        assert_wrong(NO_NOTICES, LAZY, (action, kind, abi::PATH_NOTIFIER), pages);
+    }
+}
+
+#[test]
+fn without_the_hook_of_gup_what_a_debugger_forces_is_wrong() {
+    for (action, kind) in [
+        ("written_readonly", "readonly"),
+        ("written_unseen", "readonly"),
+        ("written_unseen", "inaccessible"),
+    ] {
+        assert_wrong(NO_GUP, LAZY, (action, kind, abi::PATH_GUP), 300);
+    }
+}
+
+#[test]
+fn without_the_hook_of_gup_what_is_handed_out_of_an_armed_gigabyte_is_wrong() {
+    if Device::open().info().features & abi::FEATURE_ARM_PUD == 0 {
+        return;
+    }
+    for (action, path) in [
+        ("register", abi::PATH_FAULT),
+        ("read_direct", abi::PATH_FAULT),
+        ("written", abi::PATH_FAULT),
+        ("written", abi::PATH_GUP),
+    ] {
+        assert_wrong(NO_GUP, PUD, (action, "small", path), 300);
+    }
+}

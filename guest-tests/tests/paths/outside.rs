@@ -1,0 +1,182 @@
+//! What is done to a target from outside, and what the cases need around them.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use guest_tests::sh;
+use guest_tests::target::Target;
+
+const PAGE: u64 = 4096;
+/// The pages that are written, as `paths` knows them, and with what.
+const FIRST: u64 = 100;
+const LAST: u64 = 400;
+const BYTE: u8 = 0x5a;
+const POKED: u64 = 0x7777_7777_7777_7777;
+
+pub const fn nothing(_: &Target) {}
+
+fn length() -> usize {
+    usize::try_from((LAST - FIRST) * PAGE).unwrap()
+}
+
+pub fn write_by_vm(target: &Target) {
+    let bytes = vec![BYTE; length()];
+    let from = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    let to = libc::iovec {
+        iov_base: (target.at("region") + FIRST * PAGE) as *mut _,
+        iov_len: bytes.len(),
+    };
+    // SAFETY: both name what outlives the call, and it writes to none of it.
+    let written = unsafe { libc::process_vm_writev(target.pid(), &raw const from, 1, &raw const to, 1, 0) };
+    assert_eq!(
+        written.unsigned_abs(),
+        bytes.len(),
+        "{}",
+        std::io::Error::last_os_error()
+    );
+}
+
+pub fn write_by_proc(target: &Target) {
+    let memory = File::options()
+        .write(true)
+        .open(format!("/proc/{}/mem", target.pid()))
+        .expect("root may write");
+    memory
+        .write_all_at(&vec![BYTE; length()], target.at("region") + FIRST * PAGE)
+        .expect("with force, if need be");
+}
+
+/// A debugger writes the first word of pages.
+pub fn poke(target: &Target) {
+    let trace = |request, address: u64, data: u64| {
+        // SAFETY: these requests write to no memory of ours.
+        let answer = unsafe { libc::ptrace(request, target.pid(), address, data) };
+        assert_eq!(answer, 0, "ptrace: {}", std::io::Error::last_os_error());
+    };
+    trace(libc::PTRACE_SEIZE, 0, 0);
+    trace(libc::PTRACE_INTERRUPT, 0, 0);
+    // SAFETY: nobody wants the status.
+    let stopped = unsafe { libc::waitpid(target.pid(), std::ptr::null_mut(), libc::__WALL) };
+    assert_eq!(stopped, target.pid());
+    for page in FIRST..LAST {
+        trace(libc::PTRACE_POKEDATA, target.at("region") + page * PAGE, POKED);
+    }
+    trace(libc::PTRACE_DETACH, 0, 0);
+}
+
+pub fn kill(target: &Target) {
+    // SAFETY: no memory is involved; the process is our child and not reaped yet.
+    assert_eq!(unsafe { libc::kill(target.pid(), libc::SIGKILL) }, 0);
+    let gone = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", target.pid())).expect("it is not reaped");
+        stat.contains(") Z ")
+    };
+    let begin = Instant::now();
+    while !gone() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "it lives on");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+pub fn clear_soft_dirty(target: &Target) {
+    for what in ["1", "4"] {
+        fs::write(format!("/proc/{}/clear_refs", target.pid()), what).expect("root may");
+    }
+}
+
+/// Moves pages about, as far as it likes to.
+pub fn compact(_: &Target) {
+    fs::write("/proc/sys/vm/compact_memory", "1").expect("the kernel can compact");
+}
+
+/// Lets KSM look at everything a few times. Pages that are held it leaves.
+pub fn merge(target: &Target) {
+    let ksm = |name: &str, value: &str| {
+        fs::write(format!("/sys/kernel/mm/ksm/{name}"), value).expect("the kernel has KSM");
+    };
+    let scans = || -> u64 {
+        let scans = fs::read_to_string("/sys/kernel/mm/ksm/full_scans").expect("the kernel has KSM");
+        scans.trim().parse().expect("a number")
+    };
+    assert!(target.at("pages") > 0);
+    ksm("pages_to_scan", "10000");
+    ksm("sleep_millisecs", "5");
+    let before = scans();
+    ksm("run", "1");
+    let begin = Instant::now();
+    while scans() < before + 6 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "KSM stands still");
+        sleep(Duration::from_millis(10));
+    }
+    ksm("run", "0");
+}
+
+/// A block device full of 0x5a.
+pub struct Disk(String);
+
+impl Disk {
+    pub fn new() -> Self {
+        sh("modprobe loop; head -c 2M /dev/zero | tr '\\0' '\\132' >/tmp/disk");
+        Self(sh("losetup -f --show /tmp/disk").trim().to_owned())
+    }
+
+    pub fn path(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        sh(&format!("losetup -d {}; rm /tmp/disk", self.0));
+    }
+}
+
+/// A zram device as swap, taken away at the end.
+pub struct Swap;
+
+impl Swap {
+    pub fn on_zram() -> Self {
+        sh("modprobe zram; echo 256M > /sys/block/zram0/disksize; mkswap -q /dev/zram0; swapon /dev/zram0");
+        Self
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        sh("swapoff /dev/zram0; echo 1 > /sys/block/zram0/reset");
+    }
+}
+
+/// Pages of 64 KiB where there would be huge ones (6.8).
+pub struct MidSize;
+
+const SIZES: &str = "/sys/kernel/mm/transparent_hugepage";
+
+impl MidSize {
+    pub fn is_there() -> bool {
+        Path::new(SIZES).join("hugepages-64kB").exists()
+    }
+
+    pub fn on() -> Self {
+        Self::set("always", "never");
+        Self
+    }
+
+    fn set(mid: &str, huge: &str) {
+        for (size, value) in [("64kB", mid), ("2048kB", huge)] {
+            fs::write(format!("{SIZES}/hugepages-{size}/enabled"), value).expect("the kernel has them");
+        }
+    }
+}
+
+impl Drop for MidSize {
+    fn drop(&mut self) {
+        Self::set("never", "inherit");
+    }
+}
