@@ -80,7 +80,7 @@ fn huge_pages_are_of_one_instant() {
 #[test]
 fn snapshots_asked_for_at_once_are_each_of_one_instant() {
     let oracle = &Oracle::spawn(PAGES, "small");
-    for _ in 0..rounds(4) {
+    for _ in 0..rounds(1) {
         let taken: Vec<_> = std::thread::scope(|scope| {
             let takers: Vec<_> = ways()
                 .into_iter()
@@ -103,13 +103,11 @@ fn without_arming_the_snapshot_is_wrong() {
     let oracle = Oracle::spawn(PAGES, "small");
     let _knob = Knob::set("test_no_arm", 1);
     for how in ways() {
-        for _ in 0..3 {
-            let snapshot = oracle.take_and_wait(how);
-            assert!(
-                !oracle.wrong(&snapshot).is_empty(),
-                "{how:?}: the check sees that nothing was armed"
-            );
-        }
+        let snapshot = oracle.take_and_wait(how);
+        assert!(
+            !oracle.wrong(&snapshot).is_empty(),
+            "{how:?}: the check sees that nothing was armed"
+        );
     }
 }
 
