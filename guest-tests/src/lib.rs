@@ -5,6 +5,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+pub mod board;
 pub mod controller;
 pub mod device;
 pub mod held;
@@ -12,6 +13,7 @@ pub mod image;
 pub mod knob;
 pub mod oracle;
 pub mod target;
+pub mod ticks;
 
 /// Runs a script to its end, and returns what it said.
 ///

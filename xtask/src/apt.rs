@@ -21,8 +21,12 @@ pub const BACKPORTS: &str = "bookworm-backports";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const MIRROR_ENV: &str = "FREEZEFRAME_DEBIAN_MIRROR";
 
-/// The apt sources of the guest, of its kernels and of its emulator.
+/// The release whose criu is measured against: the newest that Debian has released.
+pub const NEWER: &str = "trixie";
+
+/// The apt sources of the guest, of its kernels and of its emulator; or those of one other release.
 pub struct Apt {
+    name: &'static str,
     sources: Vec<String>,
     updated: Cell<bool>,
 }
@@ -30,20 +34,23 @@ pub struct Apt {
 impl Apt {
     /// The sources on `mirror`, or on the mirror that the environment or the machine names.
     pub fn new(mirror: Option<&str>) -> Result<Self> {
-        let named = mirror
-            .map(str::to_owned)
-            .or_else(|| std::env::var(MIRROR_ENV).ok());
-        let (main, security) = match named {
-            Some(uri) => (uri, None),
-            None => machine_mirrors()?,
-        };
-        let line = |uri: &str, suite: &str| format!("deb [signed-by={KEYRING}] {uri} {suite} main");
+        let (main, security) = mirrors(mirror)?;
         let mut sources = vec![line(&main, RELEASE), line(&main, BACKPORTS)];
         if let Some(uri) = security {
             sources.push(line(&uri, &format!("{RELEASE}-security")));
         }
         Ok(Self {
+            name: "apt",
             sources,
+            updated: Cell::new(false),
+        })
+    }
+
+    /// The sources of [`NEWER`] alone.
+    pub fn newer(mirror: Option<&str>) -> Result<Self> {
+        Ok(Self {
+            name: "apt-newer",
+            sources: vec![line(&mirrors(mirror)?.0, NEWER)],
             updated: Cell::new(false),
         })
     }
@@ -67,19 +74,26 @@ impl Apt {
         if self.updated.get() {
             return Ok(());
         }
-        let dir = dir();
+        let dir = self.dir();
         fs::create_dir_all(dir.join("state/lists/partial"))?;
         fs::create_dir_all(dir.join("cache/archives/partial"))?;
         fs::write(dir.join("sources.list"), self.sources.join("\n") + "\n")?;
-        run::logged("apt-update", private("apt-get").arg("update"))?;
+        run::logged("apt-update", self.private("apt-get").arg("update"))?;
         self.updated.set(true);
         Ok(())
     }
 
     /// The records of every known version of `package`, each as (version, dependencies).
     pub fn versions(&self, package: &str) -> Result<Vec<(String, Vec<String>)>> {
-        let text = run::output(private("apt-cache").args(["show", package]))?;
+        let text = run::output(self.private("apt-cache").args(["show", package]))?;
         Ok(text.split("\n\n").filter_map(parse_record).collect())
+    }
+
+    /// `package` and all that it depends on.
+    pub fn closure(&self, package: &str) -> Result<Vec<String>> {
+        let mut simulation = self.private("apt-get");
+        simulation.args(["install", "--simulate", "--no-install-recommends", package]);
+        Ok(parse_simulation(&run::output(&mut simulation)?))
     }
 
     /// Downloads packages (`name`, `name=version` or `name/suite`) and unpacks them into `root`, which is emptied first.
@@ -92,7 +106,7 @@ impl Apt {
             }
             fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         }
-        let mut download = private("apt-get");
+        let mut download = self.private("apt-get");
         download.arg("download").args(packages).current_dir(&debs);
         run::logged(&format!("apt-download-{name}"), &mut download)?;
         for entry in fs::read_dir(&debs)? {
@@ -100,29 +114,41 @@ impl Apt {
         }
         Ok(fs::remove_dir_all(&debs)?)
     }
-}
 
-fn dir() -> PathBuf {
-    paths::cache().join("apt")
-}
-
-fn private(program: &str) -> Command {
-    let dir = dir();
-    let mut command = Command::new(program);
-    for (option, value) in [
-        ("Dir::State", dir.join("state")),
-        ("Dir::State::status", "/dev/null".into()),
-        ("Dir::Cache", dir.join("cache")),
-        ("Dir::Etc::sourcelist", dir.join("sources.list")),
-        ("Dir::Etc::sourceparts", "/dev/null".into()),
-        ("Dir::Etc::preferences", "/dev/null".into()),
-        ("Dir::Etc::preferencesparts", "/dev/null".into()),
-        ("APT::Sandbox::User", "root".into()),
-        ("APT::Architecture", "amd64".into()),
-    ] {
-        command.arg("-o").arg(format!("{option}={}", value.display()));
+    fn dir(&self) -> PathBuf {
+        paths::cache().join(self.name)
     }
-    command
+
+    fn private(&self, program: &str) -> Command {
+        let dir = self.dir();
+        let mut command = Command::new(program);
+        for (option, value) in [
+            ("Dir::State", dir.join("state")),
+            ("Dir::State::status", "/dev/null".into()),
+            ("Dir::Cache", dir.join("cache")),
+            ("Dir::Etc::sourcelist", dir.join("sources.list")),
+            ("Dir::Etc::sourceparts", "/dev/null".into()),
+            ("Dir::Etc::preferences", "/dev/null".into()),
+            ("Dir::Etc::preferencesparts", "/dev/null".into()),
+            ("APT::Sandbox::User", "root".into()),
+            ("APT::Architecture", "amd64".into()),
+        ] {
+            command.arg("-o").arg(format!("{option}={}", value.display()));
+        }
+        command
+    }
+}
+
+fn line(uri: &str, suite: &str) -> String {
+    format!("deb [signed-by={KEYRING}] {uri} {suite} main")
+}
+
+/// The mirror that is named, or the machine's.
+fn mirrors(mirror: Option<&str>) -> Result<(String, Option<String>)> {
+    let named = mirror
+        .map(str::to_owned)
+        .or_else(|| std::env::var(MIRROR_ENV).ok());
+    named.map_or_else(machine_mirrors, |uri| Ok((uri, None)))
 }
 
 /// The machine's mirrors of Debian: the main archive, and the security archive where it has one.
@@ -161,6 +187,15 @@ fn os_release(field: &str) -> Option<String> {
     Some(value.trim_matches('"').to_owned())
 }
 
+/// The packages of lines such as `Inst libc6 (2.41-12 Debian:13 [amd64])`.
+fn parse_simulation(text: &str) -> Vec<String> {
+    let packages = text.lines().filter_map(|line| line.strip_prefix("Inst "));
+    packages
+        .filter_map(|rest| rest.split(' ').next())
+        .map(str::to_owned)
+        .collect()
+}
+
 fn parse_record(record: &str) -> Option<(String, Vec<String>)> {
     let field = |name: &str| {
         record
@@ -187,6 +222,12 @@ mod tests {
         let parsed = parse_record(record).unwrap();
         assert_eq!(parsed.0, "6.1.1-2");
         assert_eq!(parsed.1, ["linux-kbuild-6.1", "gcc-12"]);
+    }
+
+    #[test]
+    fn what_would_be_installed_is_read() {
+        let text = "Reading package lists...\nInst libc6 (2.41-12 Debian:13 [amd64])\nConf libc6 (2.41-12)";
+        assert_eq!(parse_simulation(text), ["libc6"]);
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! under `target/`, and a step whose inputs did not change is not run again.
 
 mod apt;
+mod bench;
 mod build;
+mod criu;
 mod debug_kernel;
 mod demo;
 mod emulator;
@@ -50,6 +52,8 @@ enum Verb {
     Test(test::Args),
     /// Snapshot a real Redis under load, with Prometheus watching
     Demo(demo::Args),
+    /// Measure, beside fork() and others
+    Bench(bench::Args),
     /// The guest suites for longer
     Soak(soak::Args),
     /// Every check that needs no run: formatting, clippy, shellcheck, cargo-deny and others
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Verb::Guest(args) => guest::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Soak(args) => soak::run(&args),
         Verb::Lint(args) => lint::run(&args),
     };

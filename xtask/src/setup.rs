@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::apt::Apt;
 use crate::kernel::Series;
 use crate::toolchain::Toolchain;
-use crate::{debug_kernel, emulator, host, image, kernel, run, step, toolchain};
+use crate::{criu, debug_kernel, emulator, host, image, kernel, run, step, toolchain};
 
 /// Gets everything: Debian packages, the BPF toolchain, bpf-linker, the kernels, the guest's image.
 #[derive(clap::Args)]
@@ -29,6 +29,8 @@ pub enum Need {
     Bpf,
     /// The tools of `cargo xtask lint`.
     Lint,
+    /// criu, for `cargo xtask bench`: done without where the mirror does not have it.
+    Criu,
 }
 
 static MIRROR: OnceLock<String> = OnceLock::new();
@@ -40,7 +42,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let _ = MIRROR.set(mirror.clone());
     }
     let _lock = step::lock()?;
-    step::timed("setup", || ensure(&[Need::Guest, Need::Bpf, Need::Lint]))?;
+    step::timed("setup", || {
+        ensure(&[Need::Guest, Need::Bpf, Need::Lint, Need::Criu])
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -76,6 +80,11 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
         if needs.contains(&Need::Kernel(Series::Debug)) {
             debug_kernel::ensure(&apt)?;
         }
+    }
+    if needs.contains(&Need::Criu)
+        && let Err(error) = criu::fetch(MIRROR.get().map(String::as_str))
+    {
+        eprintln!("  criu will not be measured: {error:#}");
     }
     Ok(())
 }

@@ -66,12 +66,17 @@ impl Tally {
     }
 }
 
-/// Every suite there is: the test binaries of `guest-tests`, built, and the jobs below it.
-pub fn all() -> Result<Vec<Suite>> {
-    let bins = executables(
+/// The programs of `guest-tests`, built, each with its name.
+pub fn programs() -> Result<Vec<(String, PathBuf)>> {
+    executables(
         build::cargo().args(["build", "--package", "guest-tests", "--release", "--bins"]),
         "bin",
-    )?;
+    )
+}
+
+/// Every suite there is: the test binaries of `guest-tests`, built, and the jobs below it.
+pub fn all() -> Result<Vec<Suite>> {
+    let bins = programs()?;
     let tests = executables(
         build::cargo().args([
             "test",

@@ -1,0 +1,39 @@
+//! `cargo xtask bench`: measurements, each beside what one would use otherwise.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+mod afterwards;
+mod agreement;
+mod document;
+mod goals;
+mod json;
+mod plot;
+mod sample;
+mod stats;
+mod table;
+mod tables;
+mod window;
+
+/// Measures in a guest, and prints tables.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+/// What is measured.
+#[derive(Subcommand)]
+enum What {
+    /// How long processes stand still, and what they pay afterwards: fork(), Redis, criu and each mode side by side
+    Window(window::Args),
+}
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    match &args.what {
+        What::Window(args) => window::run(args),
+    }
+}

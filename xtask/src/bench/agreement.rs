@@ -1,0 +1,68 @@
+//! The windows that were reported, beside the gaps that the targets saw themselves.
+
+use crate::bench::sample::Samples;
+use crate::bench::stats::Spread;
+use crate::bench::table::{NOTHING, Table};
+use crate::bench::tables::label;
+
+/// How far what was reported and what the target saw may lie apart: a fifth, or 50 µs.
+const APART_NS: u64 = 50_000;
+
+/// How many samples were compared, in how many both agree, and the differences.
+pub fn compared(samples: &Samples, method: &str) -> (usize, usize, Vec<u64>) {
+    let windows = samples.windows.iter().filter(|window| window.method == method);
+    let pairs: Vec<_> = windows
+        .filter_map(|window| Some((window.ns, window.gap?)))
+        .collect();
+    let agree = pairs
+        .iter()
+        .filter(|(ns, gap)| ns.abs_diff(*gap) <= (ns / 5).max(APART_NS));
+    let apart = pairs.iter().map(|(ns, gap)| ns.abs_diff(*gap)).collect();
+    (pairs.len(), agree.count(), apart)
+}
+
+/// The comparison, by mode.
+pub fn table(samples: &Samples) -> Table {
+    let baseline = Spread::of(&samples.baselines).map_or(NOTHING.to_owned(), |spread| spread.to_string());
+    let mut table = Table::new(
+        "The window as the target saw it",
+        &format!(
+            "A thread of the target reads a clock all the time; the gap in which the window fell, beside the window that was \
+             reported. They agree when they differ by a fifth at most, or by 50 µs. Without any snapshot, the longest gap in \
+             200 ms was {baseline}: nothing is subtracted."
+        ),
+        &["", "samples", "agree", "difference"],
+    );
+    for arm in &samples.guest.arms {
+        let (all, agree, apart) = compared(samples, arm);
+        if let Some(spread) = Spread::of(&apart) {
+            table.row(vec![
+                label(arm),
+                all.to_string(),
+                agree.to_string(),
+                spread.to_string(),
+            ]);
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_windows_may_be_fifty_microseconds_off() {
+        let line = |ns, begin, length| {
+            format!(
+                "{{\"what\":\"window\",\"method\":\"eager\",\"mib\":64,\"threads\":1,\"processes\":1,\
+                 \"gaps\":[[{begin},{length}]],\"report\":{{\"window_ns\":{ns},\"phases\":[\
+                 {{\"name\":\"freeze_tasks\",\"start_ns\":1000,\"duration_ns\":1}},\
+                 {{\"name\":\"thaw_tasks\",\"start_ns\":1001,\"duration_ns\":1}}]}}}}\n"
+            )
+        };
+        let text = line(30_000, 990, 79_000) + &line(10_000_000, 990, 12_100_000) + &line(7, 5_000, 7);
+        let samples = Samples::parse(&text).unwrap();
+        assert_eq!(compared(&samples, "eager"), (2, 1, vec![49_000, 2_100_000]));
+    }
+}
