@@ -1,6 +1,6 @@
 //! The windows that were reported, beside the gaps that the targets saw themselves.
 
-use crate::bench::sample::Samples;
+use crate::bench::sample::{Gap, Samples};
 use crate::bench::stats::Spread;
 use crate::bench::table::{NOTHING, Table};
 use crate::bench::tables::label;
@@ -8,16 +8,21 @@ use crate::bench::tables::label;
 /// How far what was reported and what the target saw may lie apart: a fifth, or 50 µs.
 const APART_NS: u64 = 50_000;
 
+/// The windows of a method that targets watched: what was reported, and what they saw.
+fn pairs(samples: &Samples, method: &str) -> Vec<(u64, Gap)> {
+    let windows = samples.windows.iter().filter(|window| window.method == method);
+    windows
+        .filter_map(|window| Some((window.ns, window.gap?)))
+        .collect()
+}
+
 /// How many samples were compared, in how many both agree, and the differences.
 pub fn compared(samples: &Samples, method: &str) -> (usize, usize, Vec<u64>) {
-    let windows = samples.windows.iter().filter(|window| window.method == method);
-    let pairs: Vec<_> = windows
-        .filter_map(|window| Some((window.ns, window.gap?)))
-        .collect();
+    let pairs = pairs(samples, method);
     let agree = pairs
         .iter()
-        .filter(|(ns, gap)| ns.abs_diff(*gap) <= (ns / 5).max(APART_NS));
-    let apart = pairs.iter().map(|(ns, gap)| ns.abs_diff(*gap)).collect();
+        .filter(|(ns, gap)| ns.abs_diff(gap.ns) <= (ns / 5).max(APART_NS));
+    let apart = pairs.iter().map(|(ns, gap)| ns.abs_diff(gap.ns)).collect();
     (pairs.len(), agree.count(), apart)
 }
 
@@ -31,16 +36,18 @@ pub fn table(samples: &Samples) -> Table {
              reported. They agree when they differ by a fifth at most, or by 50 µs. Without any snapshot, the longest gap in \
              200 ms was {baseline}: nothing is subtracted."
         ),
-        &["", "samples", "agree", "difference"],
+        &["", "samples", "agree", "difference", "kept after the window"],
     );
     for arm in &samples.guest.arms {
         let (all, agree, apart) = compared(samples, arm);
+        let after: Vec<_> = pairs(samples, arm).iter().map(|(_, gap)| gap.after).collect();
         if let Some(spread) = Spread::of(&apart) {
             table.row(vec![
                 label(arm),
                 all.to_string(),
                 agree.to_string(),
                 spread.to_string(),
+                Spread::of(&after).map_or(NOTHING.to_owned(), |spread| spread.to_string()),
             ]);
         }
     }

@@ -53,12 +53,3 @@ pub fn stood_still(report: &Value) -> Result<Span> {
     let length = phase(report, "thaw_tasks")?.end() - begin;
     Ok(Span { begin, length })
 }
-
-/// The longest gap that overlaps the window.
-pub fn longest_in(gaps: &[Span], window: Span) -> Option<u64> {
-    let within = gaps.iter();
-    within
-        .filter(|gap| gap.begin < window.end() && gap.end() > window.begin)
-        .map(|gap| gap.length)
-        .max()
-}

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::bench::json::{longest_in, number, phase, spans, stood_still};
+use crate::bench::json::{Span, number, phase, spans, stood_still};
 
 /// What the guest was.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +33,15 @@ pub struct Case {
     pub processes: u64,
 }
 
+/// A gap that a target saw around a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// How long it was.
+    pub ns: u64,
+    /// How long the target was kept after the window.
+    pub after: u64,
+}
+
 /// How long something kept a target.
 #[derive(Clone, Debug)]
 pub struct Window {
@@ -43,7 +52,7 @@ pub struct Window {
     /// As it was reported.
     pub ns: u64,
     /// The gap that the target itself saw then.
-    pub gap: Option<u64>,
+    pub gap: Option<Gap>,
     /// How the memory was armed in the end, where that is not what was asked for.
     pub instead: Option<String>,
     /// How much of the memory was in huge pages.
@@ -163,7 +172,7 @@ fn window(line: &Value, method: String) -> Result<Window> {
     let report = &line["report"];
     let mode = report["mode"].as_str();
     let gap = match report.is_object() {
-        true => longest_in(&spans(&line["gaps"]), stood_still(report)?),
+        true => gap(&spans(&line["gaps"]), stood_still(report)?),
         false => None,
     };
     Ok(Window {
@@ -178,6 +187,18 @@ fn window(line: &Value, method: String) -> Result<Window> {
         gap,
         huge_kib: number(line, "huge_kib").unwrap_or(0),
         method,
+    })
+}
+
+/// The longest gap that overlaps the window.
+fn gap(gaps: &[Span], window: Span) -> Option<Gap> {
+    let overlapping = gaps
+        .iter()
+        .filter(|gap| gap.begin < window.end() && gap.end() > window.begin);
+    let gap = overlapping.max_by_key(|gap| gap.length)?;
+    Some(Gap {
+        ns: gap.length,
+        after: gap.end().saturating_sub(window.end()),
     })
 }
 
@@ -231,7 +252,7 @@ mod tests {
             r#""what":"window","method":"lazy","mib":64,"huge":false,"threads":1,"processes":1,"gaps":{gaps}"#
         ));
         let window = &samples.windows[0];
-        assert_eq!((window.ns, window.gap), (300, Some(310)));
+        assert_eq!((window.ns, window.gap), (300, Some(Gap { ns: 310, after: 20 })));
         assert_eq!(window.instead.as_deref(), Some("eager"));
     }
 

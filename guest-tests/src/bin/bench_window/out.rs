@@ -31,9 +31,15 @@ impl Out {
             target.extend(part.as_object().expect("named values").clone());
         }
         self.line(&line);
-        let ns = found["ns"]
-            .as_u64()
-            .or_else(|| found["report"]["window_ns"].as_u64());
+        let report = &found["report"];
+        let phase = |name: &str| {
+            let mut phases = report["phases"].as_array().into_iter().flatten();
+            phases.find(|phase| phase["name"] == name)?["duration_ns"].as_u64()
+        };
+        let ns = match what {
+            "freeze" => phase("freeze_tasks"),
+            _ => found["ns"].as_u64().or_else(|| report["window_ns"].as_u64()),
+        };
         let us = ns.map_or_else(|| "-".to_owned(), |ns| (ns / 1000).to_string());
         println!("{what} {case} round {round} {method}: {us} us");
     }
