@@ -4,7 +4,9 @@
 //! commands, and the others sleep in the kernel. Each line of standard input is a command, and is answered with a line of
 //! names and numbers:
 //!
-//! - `renew`: writes every page; huge ones are given back before, because a huge page that was once shared is split.
+//! - `renew`: writes every page.
+//! - `afresh`: gives the memory back before, and gets new memory: a huge page that was written while it was shared is
+//!   huge no more.
 //! - `fork`: forks, and says how long that took the parent. The child stays until `reap`.
 //! - `spin`: reads the processor's counter over and over, and notes every gap; until the board says stop.
 //! - `write`: writes page after page, every seventh, and notes each write; until the board says stop.
@@ -60,11 +62,15 @@ fn main() {
     for command in std::io::stdin().lock().lines() {
         let answer = match command.expect("the driver speaks UTF-8").as_str() {
             "renew" => {
-                board.touch();
                 hoard.renew();
                 "renewed 1".to_owned()
             }
             "fork" => fork(&scale).said(),
+            "afresh" => {
+                hoard.advise(libc::MADV_DONTNEED);
+                hoard.renew();
+                "renewed 1".to_owned()
+            }
             "reap" => {
                 reap();
                 "reaped 1".to_owned()
@@ -173,7 +179,6 @@ fn reap() {
 struct Hoard {
     base: usize,
     pages: usize,
-    huge: bool,
 }
 
 impl Hoard {
@@ -191,7 +196,7 @@ impl Hoard {
         };
         assert_ne!(address, libc::MAP_FAILED);
         let base = (address as usize).next_multiple_of(HUGE);
-        let hoard = Self { base, pages, huge };
+        let hoard = Self { base, pages };
         hoard.advise(if huge {
             libc::MADV_HUGEPAGE
         } else {
@@ -213,9 +218,6 @@ impl Hoard {
     }
 
     fn renew(&self) {
-        if self.huge {
-            self.advise(libc::MADV_DONTNEED);
-        }
         for index in 0..self.pages {
             self.page(index).store(index as u64 + 1, Ordering::Relaxed);
         }

@@ -6,36 +6,48 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::bench::plot;
 use crate::bench::sample::Samples;
-use crate::bench::table::Table;
+use crate::bench::{goals, plot, tables};
 use crate::paths;
 use crate::qemu::Accel;
 
-/// How the samples came about.
-pub struct Setting {
+/// A run, and how it came about.
+pub struct Run {
     /// What to type to have them again.
     pub command: String,
-    /// The guest's kernel.
-    pub release: String,
     /// What executed the guest.
     pub accel: Accel,
-    /// Samples of each kind.
-    pub rounds: usize,
+    /// What it left.
+    pub samples: Samples,
 }
 
-/// What the document begins with, and the terminal shows.
-pub fn summary(setting: &Setting, samples: &Samples) -> String {
-    let processors = match setting.accel {
+impl Run {
+    /// All that was measured.
+    pub fn tables(&self) -> String {
+        let goals = goals::table(&self.samples);
+        let tables = tables::all(&self.samples);
+        let all = [goals].into_iter().chain(tables);
+        all.map(|table| table.to_string()).collect::<Vec<_>>().join("\n")
+    }
+
+    /// How it was measured.
+    pub fn summary(&self) -> String {
+        summary(self)
+    }
+}
+
+fn summary(run: &Run) -> String {
+    let (accel, samples) = (run.accel, &run.samples);
+    let processors = match accel {
         Accel::Icount => "one processor",
         Accel::Kvm | Accel::Tcg => "two processors",
     };
     let mut text = format!(
         "`{}`: kernel {} in a guest with {processors} under {}, {} samples of each kind, interleaved.",
-        setting.command,
-        setting.release,
-        setting.accel.name(),
-        setting.rounds
+        run.command,
+        samples.guest.kernel,
+        accel.name(),
+        samples.rounds()
     );
     let peers = [("Redis", &samples.guest.redis), ("criu", &samples.guest.criu)];
     for (name, version) in peers {
@@ -44,7 +56,7 @@ pub fn summary(setting: &Setting, samples: &Samples) -> String {
             None => text += &format!(" {name} was not measured."),
         }
     }
-    match setting.accel {
+    match accel {
         Accel::Icount => {
             text += " Time is instructions executed. Targets sleep while they are snapshotted, and no gaps are compared: \
                      on one processor a target that spins only waits for its turn. For the same reason the longest writes \
@@ -79,19 +91,16 @@ pub fn summary(setting: &Setting, samples: &Samples) -> String {
     text
 }
 
-/// Writes both.
-pub fn write(setting: &Setting, samples: &Samples, tables: &[Table], goals: &Table) -> Result<()> {
+/// Writes the document and the plot: a run, and another one with the other clock.
+pub fn write(run: &Run, other: Option<&Run>) -> Result<()> {
     let docs = paths::root().join("docs");
     let subtitle = format!(
         "median, min and max; Linux {}, {}",
-        setting.release,
-        setting.accel.name()
+        run.samples.guest.kernel,
+        run.accel.name()
     );
-    put(&docs.join("window.svg"), &plot::svg(samples, &subtitle))?;
-    put(
-        &docs.join("performance.md"),
-        &text(setting, samples, tables, goals),
-    )
+    put(&docs.join("window.svg"), &plot::svg(&run.samples, &subtitle))?;
+    put(&docs.join("performance.md"), &text(run, other))
 }
 
 fn put(path: &Path, text: &str) -> Result<()> {
@@ -100,41 +109,43 @@ fn put(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
-fn text(setting: &Setting, samples: &Samples, tables: &[Table], goals: &Table) -> String {
+fn text(run: &Run, other: Option<&Run>) -> String {
     let mut text = format!(
         "# Performance\n\n\
          <!-- Written by `{} --write-docs`. -->\n\n\
          How long processes stand still while they are snapshotted, beside what one would use otherwise, and what they pay\n\
-         afterwards. Everything was measured in one run, on the same processes, in turn; before each sample all their\n\
-         memory was written, so that every one of its pages had to be made copy-on-write again.\n\n{}\n\n\
+         afterwards. All methods of a run are measured in one guest, on the same processes, in turn; before each sample all\n\
+         their memory is written, so that every page has to be made copy-on-write again. Misses are published as misses.\n\n\
          ![The window over the size of the process](window.svg)\n",
-        setting.command,
-        summary(setting, samples)
+        run.command
     );
-    // Writing to a String cannot fail.
-    let _ = write!(text, "\n{goals}");
-    for table in tables {
-        let _ = write!(text, "\n{table}");
+    for run in [run].into_iter().chain(other) {
+        let title = match run.accel {
+            Accel::Icount => "In instructions",
+            Accel::Kvm | Accel::Tcg => "In time",
+        };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n## {title}\n\n{}\n\n{}", run.summary(), run.tables());
     }
-    text.replace("\n### ", "\n## ")
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn setting() -> Setting {
-        Setting {
+    fn run(accel: Accel) -> Run {
+        let line = r#"{"what":"guest","kernel":"6.12.1","arms":[],"freezes":[]}"#;
+        Run {
             command: "cargo xtask bench window".to_owned(),
-            release: "6.12.1".to_owned(),
-            accel: Accel::Tcg,
-            rounds: 5,
+            accel,
+            samples: Samples::parse(line).unwrap(),
         }
     }
 
     #[test]
     fn what_was_left_out_is_said() {
-        let text = summary(&setting(), &Samples::default());
+        let text = run(Accel::Tcg).summary();
         assert!(
             text.contains("criu was not measured") && text.contains("emulated"),
             "{text}"
@@ -143,9 +154,9 @@ mod tests {
 
     #[test]
     fn the_document_names_the_command_and_the_kernel() {
-        let goals = Table::new("Goals", "", &["x"]);
-        let text = text(&setting(), &Samples::default(), &[], &goals);
+        let text = text(&run(Accel::Tcg), Some(&run(Accel::Icount)));
         assert!(text.contains("cargo xtask bench window") && text.contains("6.12.1"));
-        assert!(text.contains("\n## Goals\n"), "{text}");
+        assert!(text.contains("## In time\n") && text.contains("## In instructions\n"));
+        assert!(text.contains("### Goals\n"), "{text}");
     }
 }

@@ -134,8 +134,8 @@ impl Samples {
 
     /// How often each thing was measured.
     pub fn rounds(&self) -> usize {
-        let forks = self.of(FORK, |case| *case == self.windows[0].case);
-        forks.len()
+        let first = self.windows.first();
+        first.map_or(0, |first| self.of(FORK, |case| *case == first.case).len())
     }
 
     /// The samples of a method, of those cases.

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::bench::document::{self, Setting};
+use crate::bench::document::{self, Run};
 use crate::bench::sample::Samples;
-use crate::bench::{goals, tables};
 use crate::guest;
 use crate::job::{Clock, Job};
 use crate::kernel::Series;
@@ -29,10 +28,10 @@ pub struct Args {
     /// Samples of each kind [default: 5; 3 with --icount]
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
-    /// A clock of instructions: one processor, slow, repeatable; without Redis, criu and what the targets saw
+    /// A clock of instructions: one processor, slow, repeatable; without what the targets saw
     #[arg(long)]
     icount: bool,
-    /// Write docs/performance.md and docs/window.svg
+    /// Write docs/performance.md and docs/window.svg; the last run with the other clock goes into it, too
     #[arg(long)]
     write_docs: bool,
     /// Measure nothing: the tables of the last run again
@@ -48,36 +47,74 @@ const RUN: &str = "#!/bin/sh\nexport PATH=\"$PWD/bin:$PATH\"\n\
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let suffix = if args.icount { "-icount" } else { "" };
-    let out = paths::guest().join(format!("bench-window-{}{suffix}", args.kernel.name()));
     if !args.again {
-        let code = measure(args, &out)?;
+        let code = measure(args)?;
         if code != 0 {
             return Ok(ExitCode::from(code));
         }
     }
-    let path = out.join(SAMPLES);
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}; run without --again", path.display()))?;
-    let samples = Samples::parse(&text).with_context(|| format!("cannot use {}", path.display()))?;
-    let setting = Setting {
-        command: command(args),
-        release: samples.guest.kernel.clone(),
-        accel: accel(args)?,
-        rounds: samples.rounds(),
-    };
-    let (tables, goals) = (tables::all(&samples), goals::table(&samples));
-    println!("\n{}", document::summary(&setting, &samples));
-    for table in tables.iter().chain([&goals]) {
-        println!("{table}");
-    }
+    let run = load(args.kernel, args.clock())?;
+    println!("\n{}\n\n{}", run.summary(), run.tables());
     if args.write_docs {
-        document::write(&setting, &samples, &tables, &goals)?;
+        let other = load(args.kernel, other(args.clock())).ok();
+        document::write(&run, other.as_ref())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure(args: &Args, out: &Path) -> Result<u8> {
+impl Args {
+    const fn clock(&self) -> Clock {
+        if self.icount {
+            Clock::Instructions
+        } else {
+            Clock::Real
+        }
+    }
+}
+
+/// The clock that it is not.
+const fn other(clock: Clock) -> Clock {
+    match clock {
+        Clock::Real => Clock::Instructions,
+        Clock::Instructions => Clock::Real,
+    }
+}
+
+/// Where a run leaves its results.
+fn results(kernel: Series, clock: Clock) -> PathBuf {
+    let suffix = match clock {
+        Clock::Real => "",
+        Clock::Instructions => "-icount",
+    };
+    paths::guest().join(format!("bench-window-{}{suffix}", kernel.name()))
+}
+
+/// The last run.
+fn load(kernel: Series, clock: Clock) -> Result<Run> {
+    let path = results(kernel, clock).join(SAMPLES);
+    let text = fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}; run without --again", path.display()))?;
+    let samples = Samples::parse(&text).with_context(|| format!("cannot use {}", path.display()))?;
+    let mut command = format!(
+        "cargo xtask bench window --kernel {} --rounds {}",
+        kernel.name(),
+        samples.rounds()
+    );
+    let accel = match clock {
+        Clock::Real => qemu::accel(&kernel.unpacked()?)?,
+        Clock::Instructions => Accel::Icount,
+    };
+    if clock == Clock::Instructions {
+        command += " --icount";
+    }
+    Ok(Run {
+        command,
+        accel,
+        samples,
+    })
+}
+
+fn measure(args: &Args) -> Result<u8> {
     let dir = paths::guest().join("bench-window");
     let mut job = Job::new(dir.clone(), args.kernel);
     {
@@ -86,29 +123,28 @@ fn measure(args: &Args, out: &Path) -> Result<u8> {
         build::controller()?;
         job.controller = Some(paths::controller());
         job.module = Some(module::build(args.kernel, Variant::Release)?);
-        pack(&dir, args)?;
+        pack(&dir)?;
     }
     let rounds = args.rounds.unwrap_or(if args.icount { 3 } else { 5 });
     if rounds == 0 {
         bail!("--rounds 0 measures nothing");
     }
-    let clock = if args.icount { "instructions" } else { "real" };
+    let clock = match args.clock() {
+        Clock::Real => "real",
+        Clock::Instructions => "instructions",
+    };
     job.env.push(("FF_BENCH_ROUNDS".to_owned(), rounds.to_string()));
     job.env.push(("FF_BENCH_CLOCK".to_owned(), clock.to_owned()));
-    job.clock = if args.icount {
-        Clock::Instructions
-    } else {
-        Clock::Real
-    };
+    job.clock = args.clock();
     // The largest process, a Redis of its size, and the copies that writers force.
     job.mem_mib = 4096;
     job.timeout = Duration::from_secs(if args.icount { 7200 } else { 3600 });
-    job.out = out.to_path_buf();
+    job.out = results(args.kernel, args.clock());
     Ok(guest::report(&job, &job.run()?))
 }
 
 /// Makes the job's directory.
-fn pack(dir: &Path, args: &Args) -> Result<()> {
+fn pack(dir: &Path) -> Result<()> {
     if dir.exists() {
         fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
@@ -118,7 +154,7 @@ fn pack(dir: &Path, args: &Args) -> Result<()> {
             copy(&executable, dir.join("bin").join(name))?;
         }
     }
-    if !args.icount && criu::path().exists() {
+    if criu::path().exists() {
         copy(&criu::path(), dir.join("criu.tar"))?;
     }
     Ok(fs::write(dir.join("run.sh"), RUN)?)
@@ -127,23 +163,4 @@ fn pack(dir: &Path, args: &Args) -> Result<()> {
 fn copy(from: &Path, to: PathBuf) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
     Ok(())
-}
-
-fn accel(args: &Args) -> Result<Accel> {
-    if args.icount {
-        return Ok(Accel::Icount);
-    }
-    qemu::accel(&args.kernel.unpacked()?)
-}
-
-/// What one types to have this again.
-fn command(args: &Args) -> String {
-    let mut command = format!("cargo xtask bench window --kernel {}", args.kernel.name());
-    if let Some(rounds) = args.rounds {
-        command += &format!(" --rounds {rounds}");
-    }
-    if args.icount {
-        command += " --icount";
-    }
-    command
 }

@@ -32,6 +32,7 @@ pub struct Hoard {
     output: BufReader<ChildStdout>,
     path: PathBuf,
     board: Board,
+    wanted_huge_kib: u64,
 }
 
 impl Hoard {
@@ -62,6 +63,7 @@ impl Hoard {
             output,
             path,
             board,
+            wanted_huge_kib: if huge { mib * 1024 } else { 0 },
         };
         hoard.hear();
         hoard
@@ -71,9 +73,12 @@ impl Hoard {
         self.child.id()
     }
 
-    /// Writes every page.
+    /// Writes every page; huge ones that are huge no more are replaced.
     pub fn renew(&mut self) {
         self.ask("renew");
+        if self.huge_kib() < self.wanted_huge_kib {
+            self.ask("afresh");
+        }
         // Whatever the last sample left to do in the kernel is done now.
         sleep(Duration::from_millis(20));
     }
