@@ -50,7 +50,8 @@ fn main() {
         thread::spawn(move || {
             loop {
                 if number <= spinning {
-                    std::hint::spin_loop();
+                    // No `pause`, which an emulator takes for an invitation to stop.
+                    std::hint::black_box(number);
                 } else {
                     thread::sleep(Duration::from_secs(3600));
                 }
