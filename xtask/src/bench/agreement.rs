@@ -10,7 +10,7 @@ const APART_NS: u64 = 50_000;
 
 /// The windows of a method that targets watched: what was reported, and what they saw.
 fn pairs(samples: &Samples, method: &str) -> Vec<(u64, Gap)> {
-    let windows = samples.windows.iter().filter(|window| window.method == method);
+    let windows = samples.watched.iter().filter(|window| window.method == method);
     windows
         .filter_map(|window| Some((window.ns, window.gap?)))
         .collect()
@@ -32,19 +32,29 @@ pub fn table(samples: &Samples) -> Table {
     let mut table = Table::new(
         "The window as the target saw it",
         &format!(
-            "A thread of the target reads a clock all the time; the gap in which the window fell, beside the window that was \
-             reported. They agree when they differ by a fifth at most, or by 50 µs. Without any snapshot, the longest gap in \
+            "More snapshots, of some of the processes above (all sizes taken together), while a thread of the target reads a clock \
+             all the time on the other processor, which has to be told to stop: the gap in which the window fell, beside the \
+             window that was reported. They agree when they differ by a fifth at most, or by 50 µs. Without any snapshot, the longest gap in \
              200 ms was {baseline}: nothing is subtracted."
         ),
-        &["", "samples", "agree", "difference", "kept after the window"],
+        &[
+            "",
+            "samples",
+            "window",
+            "agree",
+            "difference",
+            "kept after the window",
+        ],
     );
     for arm in &samples.guest.arms {
         let (all, agree, apart) = compared(samples, arm);
+        let windows: Vec<_> = pairs(samples, arm).iter().map(|(ns, _)| *ns).collect();
         let after: Vec<_> = pairs(samples, arm).iter().map(|(_, gap)| gap.after).collect();
         if let Some(spread) = Spread::of(&apart) {
             table.row(vec![
                 label(arm),
                 all.to_string(),
+                Spread::of(&windows).map_or(NOTHING.to_owned(), |spread| spread.to_string()),
                 agree.to_string(),
                 spread.to_string(),
                 Spread::of(&after).map_or(NOTHING.to_owned(), |spread| spread.to_string()),
@@ -62,7 +72,7 @@ mod tests {
     fn small_windows_may_be_fifty_microseconds_off() {
         let line = |ns, begin, length| {
             format!(
-                "{{\"what\":\"window\",\"method\":\"eager\",\"mib\":64,\"threads\":1,\"processes\":1,\
+                "{{\"what\":\"watched\",\"method\":\"eager\",\"mib\":64,\"threads\":1,\"processes\":1,\
                  \"gaps\":[[{begin},{length}]],\"report\":{{\"window_ns\":{ns},\"phases\":[\
                  {{\"name\":\"freeze_tasks\",\"start_ns\":1000,\"duration_ns\":1}},\
                  {{\"name\":\"thaw_tasks\",\"start_ns\":1001,\"duration_ns\":1}}]}}}}\n"

@@ -58,9 +58,8 @@ fn summary(run: &Run) -> String {
     }
     match accel {
         Accel::Icount => {
-            text += " Time is instructions executed. Targets sleep while they are snapshotted, and no gaps are compared: \
-                     on one processor a target that spins only waits for its turn. For the same reason the longest writes \
-                     include turns of other processes.";
+            text += " Time is instructions executed. No target watches its snapshot: on one processor it would only wait \
+                     for its turn. For the same reason the longest writes include turns of other processes.";
         }
         Accel::Tcg => {
             text += " The processor is emulated: trust the ratios within this run, not the times.";

@@ -92,8 +92,10 @@ pub struct Writes {
 pub struct Samples {
     /// What the guest was.
     pub guest: Guest,
-    /// Windows, forks, dumps.
+    /// Windows, forks, dumps; the targets sleep.
     pub windows: Vec<Window>,
+    /// Windows of targets that watch.
+    pub watched: Vec<Window>,
     /// The longest gap that a target saw when nothing happened to it.
     pub baselines: Vec<u64>,
     /// Freezes.
@@ -120,6 +122,7 @@ impl Samples {
         match line["what"].as_str() {
             Some("guest") => self.guest = Guest::new(&line),
             Some("window") => self.windows.push(window(&line, method)?),
+            Some("watched") => self.watched.push(window(&line, method)?),
             Some("baseline") => self.baselines.push(number(&line, "ns")?),
             Some("freeze") => self.freezes.push(Freeze {
                 spinning: number(&line, "spinning")?,
@@ -249,9 +252,9 @@ mod tests {
     fn the_gap_is_the_one_in_which_the_window_fell() {
         let gaps = "[[0,900],[1010,310],[1330,20],[2500,9000]]";
         let samples = sample(&format!(
-            r#""what":"window","method":"lazy","mib":64,"huge":false,"threads":1,"processes":1,"gaps":{gaps}"#
+            r#""what":"watched","method":"lazy","mib":64,"huge":false,"threads":1,"processes":1,"gaps":{gaps}"#
         ));
-        let window = &samples.windows[0];
+        let window = &samples.watched[0];
         assert_eq!((window.ns, window.gap), (300, Some(Gap { ns: 310, after: 20 })));
         assert_eq!(window.instead.as_deref(), Some("eager"));
     }

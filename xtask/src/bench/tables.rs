@@ -75,7 +75,7 @@ const fn pages(huge: bool) -> &'static str {
 fn by_size(samples: &Samples, huge: bool) -> Table {
     let mut table = Table::new(
         &format!("The window, by size, {}", pages(huge)),
-        "One process with one thread. Median (min – max). For `fork()`, the time in the system call; for Redis, \
+        "One process with one thread, which sleeps. Median (min – max). For `fork()`, the time in the system call; for Redis, \
          `latest_fork_usec`; for criu, its frozen time.",
         &["", "64 MiB", "256 MiB", "512 MiB", "1 GiB", "per GiB more"],
     );
@@ -137,7 +137,7 @@ fn by_number(samples: &Samples) -> Table {
     const NUMBERS: [(u64, u64); 4] = [(1, 1), (8, 1), (64, 1), (1, 16)];
     let mut table = Table::new(
         "The window, by threads and processes",
-        "256 MiB in all, pages of 4 KiB; all threads but one sleep. For `fork()`, the sum of the forks of all processes.",
+        "256 MiB in all, pages of 4 KiB; the threads sleep. For `fork()`, the sum of the forks of all processes.",
         &["", "1 thread", "8 threads", "64 threads", "16 processes"],
     );
     for method in [FORK.to_owned()]

@@ -44,6 +44,15 @@ impl Case {
         }
     }
 
+    /// Whether a target that spins watches, too: of every kind one.
+    const fn watched(self) -> bool {
+        match (self.mib, self.huge) {
+            (256, _) => self.threads != 8,
+            (1024, huge) => !huge,
+            _ => false,
+        }
+    }
+
     fn json(self) -> Value {
         json!({
             "mib": self.mib, "huge": self.huge, "threads": self.threads, "processes": self.processes,
@@ -143,35 +152,39 @@ impl Bench {
                 let mut found = match method.as_str() {
                     "fork" => json!({ "ns": hoards.iter_mut().map(Hoard::fork).sum::<u64>() }),
                     "criu" => json!({ "ns": self.criu.as_ref().expect("as well").dump(hoards[0].pid()) }),
-                    arm => self.snapshot(&mut hoards, arm),
+                    arm => {
+                        let pids: Vec<_> = hoards.iter().map(Hoard::pid).collect();
+                        json!({ "report": self.freezeframe.take(&pids, &["--arm", arm]) })
+                    }
                 };
                 found["huge_kib"] = huge_kib.into();
                 self.out.sample("window", method, round, &case.json(), &found);
             }
-            if self.clock == Clock::Real {
-                let gaps = hoards[0].spinning(|| std::thread::sleep(MARGIN * 10)).1;
-                let longest = gaps.iter().map(|gap| gap.length).max();
-                let found = json!({ "ns": longest.unwrap_or(0) });
-                self.out.sample("baseline", "none", round, &case.json(), &found);
+            if self.clock == Clock::Real && case.watched() {
+                self.watched(&mut hoards, case, round);
             }
         }
     }
 
-    /// One snapshot, watched by the first target.
-    fn snapshot(&self, hoards: &mut [Hoard], arm: &str) -> Value {
-        let pids: Vec<_> = hoards.iter().map(Hoard::pid).collect();
-        let take = || self.freezeframe.take(&pids, &["--arm", arm]);
-        if self.clock == Clock::Instructions {
-            return json!({ "report": take() });
+    /// Snapshots once more, while the first target spins and watches; and how long it is kept by nothing at all.
+    fn watched(&mut self, hoards: &mut [Hoard], case: Case, round: usize) {
+        for arm in self.freezeframe.arms.clone() {
+            hoards.iter_mut().for_each(Hoard::renew);
+            let pids: Vec<_> = hoards.iter().map(Hoard::pid).collect();
+            let (report, gaps) = hoards[0].spinning(|| {
+                std::thread::sleep(MARGIN);
+                let report = self.freezeframe.take(&pids, &["--arm", &arm]);
+                std::thread::sleep(MARGIN);
+                report
+            });
+            let gaps: Vec<_> = gaps.iter().map(|gap| (gap.begin, gap.length)).collect();
+            let found = json!({ "report": report, "gaps": gaps });
+            self.out.sample("watched", &arm, round, &case.json(), &found);
         }
-        let (report, gaps) = hoards[0].spinning(|| {
-            std::thread::sleep(MARGIN);
-            let report = take();
-            std::thread::sleep(MARGIN);
-            report
-        });
-        let gaps: Vec<_> = gaps.iter().map(|gap| (gap.begin, gap.length)).collect();
-        json!({ "report": report, "gaps": gaps })
+        let gaps = hoards[0].spinning(|| std::thread::sleep(MARGIN * 10)).1;
+        let longest = gaps.iter().map(|gap| gap.length).max();
+        let found = json!({ "ns": longest.unwrap_or(0) });
+        self.out.sample("baseline", "none", round, &case.json(), &found);
     }
 
     /// Freezes 64 threads in each way.
