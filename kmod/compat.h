@@ -82,6 +82,10 @@ static __always_inline unsigned long ff_hook_argument(struct ftrace_regs *regs, 
 #endif
 }
 
+#ifndef CONFIG_MMU_NOTIFIER
+#error "Freezeframe needs a kernel with CONFIG_MMU_NOTIFIER, which KVM brings in"
+#endif
+
 /*
  * Has anybody else than @ours a notifier in this mm? mm_has_notifiers() says yes for good once there was one, ours
  * included, and the list is private to mm/mmu_notifier.c: this is how it begins there, from 5.5 on. Under mmap_lock no

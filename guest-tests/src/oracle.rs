@@ -67,10 +67,7 @@ impl Oracle {
         let before = self.generation();
         let begin = Instant::now();
         while self.generation() < before + 2 {
-            assert!(
-                begin.elapsed() < crate::patience(60),
-                "the writer stands still"
-            );
+            assert!(begin.elapsed() < crate::patience(60), "the writer stands still");
             sleep(Duration::from_millis(5));
         }
     }
