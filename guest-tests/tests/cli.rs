@@ -8,7 +8,9 @@ use guest_tests::controller::{Daemon, freezeframe, oracle, report};
 use guest_tests::device::Device;
 use guest_tests::knob::Knob;
 use guest_tests::sh;
+use guest_tests::target::Target;
 use serde_json::Value;
+use snap_common::abi;
 use snap_common::phase::Phase;
 
 #[test]
@@ -190,6 +192,34 @@ fn signals_that_users_send_end_it_and_leave_nothing() {
 }
 
 #[test]
+fn too_little_room_is_refused_with_figures() {
+    let available: usize = sh("awk '/^MemAvailable:/ { print $2 }' /proc/meminfo")
+        .trim()
+        .parse()
+        .unwrap();
+    let pages = available / 4 * 6 / 10;
+    let target = Target::spawn("oracle", &[&pages.to_string(), "small"]);
+    let pid = target.pid().to_string();
+    // Nothing here can be reclaimed: there is no swap, and page cache counts as available.
+    for more in [&[][..], &["--reclaim"]] {
+        let output = freezeframe(&[&["take", "--no-daemon", "--pid", &pid], more].concat());
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(8), "{more:?}: {text}");
+        assert!(
+            text.contains("must be kept twice, and the machine has available") && text.lines().count() == 1,
+            "{more:?}: {text}"
+        );
+    }
+    let output = freezeframe(&["take", "--no-daemon", "--force", "--pid", &pid]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    target.assert_runs();
+}
+
+#[test]
 fn a_module_of_another_version_is_refused() {
     let (target, pid) = oracle();
     let knob = Knob::set("test_abi_version", 7);
@@ -197,9 +227,10 @@ fn a_module_of_another_version_is_refused() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert!(
-        text.contains(
-            "speaks ABI version 7, this freezeframe 1; install module and controller of the same release"
-        ),
+        text.contains(&format!(
+            "speaks ABI version 7, this freezeframe {}; install module and controller of the same release",
+            abi::ABI_VERSION
+        )),
         "{text}"
     );
     assert_eq!(text.lines().count(), 1, "{text}");

@@ -65,15 +65,17 @@ fn ten_thousand_malformed_calls() {
         }];
         let mut request = abi::IOC_TAKE;
         let mut argument = &raw mut take;
-        match random.next() % 9 {
+        match random.next() % 11 {
             0 => take.size = u32::try_from(random.next() % 10_000).unwrap().saturating_sub(1) & !1 | 1,
-            1 => take.flags = 1 << (random.next() % 32),
+            1 => take.flags = 1 << (2 + random.next() % 30), // the first two are known
             2 => take.reserved = 1 << (random.next() % 32),
             3 => take.deadline_ms = 60_001 + u32::try_from(random.next() % 1_000_000).unwrap(),
             4 => take.target_count = random.pick(&[0, 1025, u32::MAX]),
             5 => take.targets = random.pick(&[0, 8, 1 << 46, u64::MAX - 7, 0xffff_8880_0000_0000]),
             6 => take.targets = bad.as_mut_ptr() as u64,
-            7 => request = abi::IOC_TAKE ^ (1 << (random.next() % 30)),
+            7 => take.arm = random.pick(&[abi::ARM_PUD + 1, 77, u32::MAX]),
+            8 => take.freeze = random.pick(&[abi::FREEZE_SIGNAL + 1, 77, u32::MAX]),
+            9 => request = abi::IOC_TAKE ^ (1 << (random.next() % 30)),
             _ => argument = random.pick(&[0_usize, 16, 1 << 47, usize::MAX - 4095]) as *mut abi::Take,
         }
         let answer = call(&device, request, argument);
