@@ -9,6 +9,7 @@
 
 #include "compat.h"
 #include "quiesce.h"
+#include "regs.h"
 #include "scan.h"
 #include "snapshot.h"
 #include "test.h"
@@ -49,6 +50,7 @@ void ff_thread_park(struct callback_head *work)
 		}
 		finish_wait(&freezer->parking, &wait);
 	}
+	ff_regs_finish(thread);
 	ff_freezer_done(freezer);
 }
 
@@ -65,7 +67,7 @@ static bool ff_thread_is_preempted(struct task_struct *task)
 	       !fatal_signal_pending(task) && ff_task_was_in_user_mode(task);
 }
 
-static bool ff_thread_is_still(struct ff_thread *thread, struct mm_struct *mm)
+static bool ff_thread_is_still(struct ff_thread *thread, struct mm_struct *mm, u64 now)
 {
 	struct task_struct *task = thread->task;
 
@@ -88,14 +90,14 @@ static bool ff_thread_is_still(struct ff_thread *thread, struct mm_struct *mm)
 	if (READ_ONCE(task->__state) == TASK_RUNNING || ff_task_queued(task)) {
 		if (thread->freezer->mode != FF_FREEZE_IPI || !ff_thread_is_preempted(task))
 			return false;
-		thread->still_ns = ktime_get_ns();
+		thread->still_ns = now;
 		thread->state = FF_THREAD_PARKED;
 		return true;
 	}
 	if (thread->freezer->mode == FF_FREEZE_SIGNAL && (READ_ONCE(task->__state) & TASK_INTERRUPTIBLE))
 		return false; /* about to wake up */
 	thread->switches = task->nvcsw + task->nivcsw;
-	thread->still_ns = ktime_get_ns();
+	thread->still_ns = now;
 	thread->state = FF_THREAD_ASLEEP;
 	return true;
 }
@@ -103,10 +105,11 @@ static bool ff_thread_is_still(struct ff_thread *thread, struct mm_struct *mm)
 static struct ff_thread *ff_freezer_first_running(struct ff_snapshot *snap)
 {
 	struct ff_thread *thread, *running = NULL;
+	u64 now = ktime_get_ns();
 
 	spin_lock(&snap->freezer.lock);
 	list_for_each_entry(thread, &snap->freezer.threads, link) {
-		if (!ff_thread_is_still(thread, snap->processes[thread->process].space->mm)) {
+		if (!ff_thread_is_still(thread, snap->processes[thread->process].space->mm, now)) {
 			running = thread;
 			break;
 		}

@@ -40,6 +40,8 @@ struct ff_thread {
 	void *regs;		/* register sets as the image has them */
 	u32 regs_length;
 	u32 regs_room;
+	spinlock_t regs_lock; /* guards the above and regs_due, from the stop until the thread has left */
+	const struct user_regset_view *regs_due; /* the FPU's registers are still to be copied; NULL: they are not */
 	struct ff_image_thread image;
 };
 
@@ -48,7 +50,8 @@ struct ff_freezer {
 	struct list_head threads;
 	struct list_head spare; /* allocated ahead, for threads found where nothing can be allocated */
 	DECLARE_HASHTABLE(known, 8);
-	u32 mode; /* enum ff_freeze_mode, never FF_FREEZE_AUTO */
+	u64 asked_ns; /* when the scan began; reading the clock once per thread is a good part of the freeze */
+	u32 mode;     /* enum ff_freeze_mode, never FF_FREEZE_AUTO */
 	u32 thread_count;
 	bool short_of_memory; /* a new thread could not be noted */
 

@@ -57,7 +57,11 @@ static void ff_regset_copy(struct ff_thread *thread, const struct user_regset *s
 	thread->regs_length += sizeof(*header) + ALIGN(header->length, 8);
 }
 
-static int ff_thread_copy_regs(struct ff_thread *thread)
+/*
+ * The registers that a system call's result goes into, and the rest of the kernel's frame. The others belong to user
+ * mode alone: they stay in memory as they are until the thread goes there, which it does not before ff_regs_finish().
+ */
+static int ff_regs_begin(struct ff_thread *thread)
 {
 	const struct user_regset_view *view = task_user_regset_view(thread->task);
 	unsigned int index;
@@ -65,12 +69,40 @@ static int ff_thread_copy_regs(struct ff_thread *thread)
 	if (ff_regs_reserve(thread, thread->task))
 		return -ENOMEM;
 	for (index = 0; index < view->n; index++) {
-		if (ff_regset_wanted(&view->regsets[index]))
+		if (view->regsets[index].core_note_type == NT_PRSTATUS)
 			ff_regset_copy(thread, &view->regsets[index]);
 	}
 	thread->image.fs_base = thread->task->thread.fsbase;
 	thread->image.gs_base = thread->task->thread.gsbase;
+	spin_lock(&thread->regs_lock);
+	thread->regs_due = view;
+	spin_unlock(&thread->regs_lock);
 	return 0;
+}
+
+void ff_regs_finish(struct ff_thread *thread)
+{
+	const struct user_regset_view *view;
+	unsigned int index;
+
+	spin_lock(&thread->regs_lock);
+	view = thread->regs_due;
+	thread->regs_due = NULL;
+	for (index = 0; view && index < view->n; index++) {
+		const struct user_regset *set = &view->regsets[index];
+
+		if (ff_regset_wanted(set) && set->core_note_type != NT_PRSTATUS)
+			ff_regset_copy(thread, set);
+	}
+	spin_unlock(&thread->regs_lock);
+}
+
+void ff_regs_finish_all(struct ff_snapshot *snap)
+{
+	struct ff_thread *thread;
+
+	list_for_each_entry(thread, &snap->freezer.threads, link)
+		ff_regs_finish(thread);
 }
 
 int ff_regs_copy(struct ff_snapshot *snap)
@@ -90,7 +122,7 @@ int ff_regs_copy(struct ff_snapshot *snap)
 		BUILD_BUG_ON(sizeof(thread->image.comm) != sizeof(task->comm));
 		memcpy(thread->image.comm, task->comm, sizeof(thread->image.comm));
 		thread->image.comm[sizeof(thread->image.comm) - 1] = 0;
-		if (thread->state != FF_THREAD_KERNEL && ff_thread_copy_regs(thread))
+		if (thread->state != FF_THREAD_KERNEL && ff_regs_begin(thread))
 			return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
 	}
 	return 0;

@@ -6,7 +6,13 @@
 
 /* Makes room for the registers of @thread, which will stand for a thread like @task. */
 int ff_regs_reserve(struct ff_thread *thread, struct task_struct *task);
-/* Copies the registers and the signal masks of every thread that is still. In the stop. */
+/* Copies the registers and the signal masks of every thread that is still, as far as that cannot wait. In the stop. */
 int ff_regs_copy(struct ff_snapshot *snap);
+/*
+ * Copies the other registers (FPU, vectors), most of the bytes and of the time: by the thread itself before it goes to
+ * user mode, or by FF_IOC_TAKE after the window, whoever comes first.
+ */
+void ff_regs_finish(struct ff_thread *thread);
+void ff_regs_finish_all(struct ff_snapshot *snap);
 
 #endif

@@ -62,10 +62,11 @@ static bool ff_scan_ask(struct ff_freezer *freezer, struct task_struct *task, u3
 		freezer->short_of_memory = true;
 		return false;
 	}
+	spin_lock_init(&thread->regs_lock);
 	thread->freezer = freezer;
 	thread->task = get_task_struct(task);
 	thread->process = process;
-	thread->asked_ns = ktime_get_ns();
+	thread->asked_ns = freezer->asked_ns;
 	list_add_tail(&thread->link, &freezer->threads);
 	hash_add(freezer->known, &thread->hash, (unsigned long)task);
 	freezer->thread_count++;
@@ -164,6 +165,7 @@ u32 ff_scan(struct ff_snapshot *snap)
 {
 	u32 index, fresh = 0;
 
+	snap->freezer.asked_ns = ktime_get_ns();
 	rcu_read_lock();
 	for (index = 0; index < snap->process_count; index++)
 		fresh += ff_scan_process(snap, snap->processes[index].leader, index);
@@ -194,6 +196,7 @@ static void ff_scan_on_newtask(void *data, struct task_struct *task, unsigned lo
 
 void ff_scan_begin(struct ff_snapshot *snap)
 {
+	snap->freezer.asked_ns = ktime_get_ns();
 	spin_lock(&ff_freezing_lock);
 	WRITE_ONCE(ff_freezing, snap);
 	spin_unlock(&ff_freezing_lock);

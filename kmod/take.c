@@ -239,6 +239,8 @@ static int ff_finalize(struct ff_snapshot *snap)
 	err = ff_phase_begin(snap, FF_PHASE_FINALIZE);
 	if (err)
 		return err;
+	/* Before the work that would do it is taken back. */
+	ff_regs_finish_all(snap);
 	ff_freezer_close(snap);
 	ff_pages_drop_spare(&snap->pages);
 	err = ff_finalize_lazy(snap);
