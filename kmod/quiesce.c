@@ -10,7 +10,7 @@
 #include "compat.h"
 
 /* For all threads together. One that is busy in user mode is seen there at the next tick. */
-#define FF_QUIESCE_NS (100 * NSEC_PER_MSEC)
+#define FF_QUIESCE_NS NSEC_PER_SEC
 
 struct ff_watch {
 	struct task_struct **tasks; /* references */
