@@ -113,15 +113,13 @@ int ff_lazy_finalize(struct ff_snapshot *snap, struct ff_space *space)
 	return READ_ONCE(lazy->lost) ? ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0) : 0;
 }
 
-void ff_lazy_end(struct ff_lazy *lazy)
+/* After a failure there is still something armed; it stays write-protected, which costs a fault and no copy. */
+static void ff_lazy_disarm(struct ff_lazy *lazy)
 {
 	struct ff_leaf *leaf;
 	unsigned long index;
 
-	if (lazy->over)
-		return;
 	ff_gib_disarm(lazy);
-	/* After a failure there is still something armed; it stays write-protected, which costs a fault and no copy. */
 	xa_for_each(&lazy->tables, index, leaf)
 	{
 		spin_lock(&leaf->lock);
@@ -129,9 +127,30 @@ void ff_lazy_end(struct ff_lazy *lazy)
 		spin_unlock(&leaf->lock);
 	}
 	WRITE_ONCE(lazy->over, true);
-	ff_notify_end(lazy);
-	if (!hlist_unhashed(&lazy->link))
+}
+
+void ff_lazy_end(struct ff_snapshot *snap)
+{
+	u32 index;
+	bool any = false;
+
+	for (index = 0; index < snap->space_count; index++) {
+		struct ff_lazy *lazy = snap->spaces[index].lazy;
+
+		if (!lazy || lazy->over)
+			continue;
+		ff_lazy_disarm(lazy);
 		ff_hook_remove(lazy);
+		any = true;
+	}
+	if (!any)
+		return;
+	/* One grace period for all of them. */
+	ff_hook_drain();
+	for (index = 0; index < snap->space_count; index++) {
+		if (snap->spaces[index].lazy)
+			ff_notify_end(snap->spaces[index].lazy);
+	}
 }
 
 static void ff_lazy_collect_vma(struct ff_snapshot *snap, struct ff_lazy *lazy, struct ff_vma *vma)
@@ -188,7 +207,6 @@ void ff_lazy_free(struct ff_lazy *lazy)
 
 	if (!lazy)
 		return;
-	ff_lazy_end(lazy);
 	xa_for_each(&lazy->tables, index, leaf)
 	{
 		ff_leaf_free(leaf);

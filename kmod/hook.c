@@ -16,7 +16,7 @@ static DEFINE_SPINLOCK(ff_watched_lock); /* guards ff_watched against other writ
 static unsigned int ff_watched_count;	 /* 0: the hooks have nothing to do */
 
 /*
- * ff_hook_remove() waits for RCU, and the callbacks of ftrace run with preemption off, or under RCU Tasks at least;
+ * ff_hook_drain() waits for RCU, and the callbacks of ftrace run with preemption off, or under RCU Tasks at least;
  * so they say themselves when they read.
  */
 static struct ff_lazy *ff_watched_find(struct mm_struct *mm)
@@ -151,8 +151,14 @@ void ff_hook_add(struct ff_lazy *lazy)
 void ff_hook_remove(struct ff_lazy *lazy)
 {
 	spin_lock(&ff_watched_lock);
-	hash_del_rcu(&lazy->link);
-	WRITE_ONCE(ff_watched_count, ff_watched_count - 1);
+	if (!hlist_unhashed(&lazy->link)) {
+		hlist_del_init_rcu(&lazy->link);
+		WRITE_ONCE(ff_watched_count, ff_watched_count - 1);
+	}
 	spin_unlock(&ff_watched_lock);
+}
+
+void ff_hook_drain(void)
+{
 	synchronize_rcu();
 }

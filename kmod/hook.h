@@ -14,7 +14,9 @@ void ff_hook_module_exit(void);
 bool ff_hook_ready(void);
 /* From here on page faults of its address space come to @lazy. */
 void ff_hook_add(struct ff_lazy *lazy);
-/* None is there any more when this returns. */
+/* No new ones come. Safe more than once. */
 void ff_hook_remove(struct ff_lazy *lazy);
+/* When this returns, none is there any more of those that were removed. Sleeps for milliseconds. */
+void ff_hook_drain(void);
 
 #endif

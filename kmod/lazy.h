@@ -83,10 +83,11 @@ struct ff_leaf *ff_lazy_add_leaf(struct ff_lazy *lazy, unsigned long addr, gfp_t
 int ff_lazy_settle(struct ff_walk *walk);
 /* Finalizes what is left. Outside the stop. */
 int ff_lazy_finalize(struct ff_snapshot *snap, struct ff_space *space);
-/* Stops watching. Safe more than once, and at any point. */
-void ff_lazy_end(struct ff_lazy *lazy);
+/* Stops watching, in all spaces at once. Safe more than once, and at any point. */
+void ff_lazy_end(struct ff_snapshot *snap);
 /* Hands the pages over to the snapshot, in the order of their addresses. After ff_lazy_end(). */
 int ff_lazy_collect(struct ff_snapshot *snap, struct ff_space *space);
+/* After ff_lazy_end(). */
 void ff_lazy_free(struct ff_lazy *lazy);
 
 /* For hook.c and notify.c: finalize before something changes; deal with a range that is handed out for writing. */

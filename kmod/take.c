@@ -216,14 +216,17 @@ static int ff_finalize_lazy(struct ff_snapshot *snap)
 	int err = 0;
 
 	for (index = 0; index < snap->space_count && !err; index++) {
+		if (snap->spaces[index].lazy)
+			err = ff_lazy_finalize(snap, &snap->spaces[index]);
+	}
+	if (err)
+		return err;
+	ff_lazy_end(snap);
+	for (index = 0; index < snap->space_count && !err; index++) {
 		struct ff_space *space = &snap->spaces[index];
 
 		if (!space->lazy)
 			continue;
-		err = ff_lazy_finalize(snap, space);
-		if (err)
-			break;
-		ff_lazy_end(space->lazy);
 		snap->take->stall_ns = max(snap->take->stall_ns, space->lazy->stall_ns);
 		err = ff_lazy_collect(snap, space);
 		ff_lazy_free(space->lazy);
@@ -287,6 +290,7 @@ void ff_snapshot_free(struct ff_snapshot *snap)
 
 	ff_pages_free(&snap->pages);
 	ff_freezer_free(snap);
+	ff_lazy_end(snap);
 	for (index = 0; index < snap->space_count; index++)
 		ff_space_free(&snap->spaces[index]);
 	kvfree(snap->spaces);
