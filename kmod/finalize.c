@@ -175,6 +175,7 @@ int ff_lazy_collect(struct ff_snapshot *snap, struct ff_space *space)
 	{
 		held += bitmap_weight(leaf->held, PTRS_PER_PTE);
 		copied += bitmap_weight(leaf->copied, PTRS_PER_PTE);
+		snap->take->counts.huge_armed += leaf->held_huge;
 		runs += ff_leaf_runs(leaf);
 		for (path = 0; path < FF_PATH_COUNT; path++)
 			snap->take->counts.finalized[path] += leaf->finalized[path];

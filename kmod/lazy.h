@@ -36,6 +36,7 @@ struct ff_leaf {
 	bool huge;	     /* pmd maps a huge page */
 	bool stopped;	     /* armed in the stop, whatever becomes of its gigabyte */
 	bool late;	     /* not there when `prepare` looked: everything in it is suspect */
+	bool held_huge;	     /* held as a huge page, by reference */
 	struct page **pages; /* PTRS_PER_PTE of them; those in held are references */
 	u16 finalized[FF_PATH_COUNT];
 	DECLARE_BITMAP(armed, PTRS_PER_PTE); /* write-protected, and not finalized */

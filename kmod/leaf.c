@@ -252,6 +252,7 @@ static enum ff_step ff_leaf_hold_huge(struct ff_lazy *lazy, struct ff_leaf *leaf
 	for (index = 0; index < HPAGE_PMD_NR; index++)
 		leaf->pages[index] = head + index;
 	bitmap_fill(leaf->held, PTRS_PER_PTE);
+	leaf->held_huge = true;
 done:
 	bitmap_zero(leaf->armed, PTRS_PER_PTE);
 	leaf->finalized[path] += HPAGE_PMD_NR;
