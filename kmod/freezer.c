@@ -14,8 +14,11 @@
 #include "snapshot.h"
 #include "test.h"
 
-/* How long to wait for running threads without sleeping: the scheduler takes some 50 us to bring a sleeper back. */
-#define FF_FREEZE_SPIN_NS (200 * NSEC_PER_USEC)
+/*
+ * How long to wait for running threads without sleeping. They take microseconds, where nobody takes their processor
+ * away (a hypervisor may); the scheduler takes 50 us to bring a sleeper back, and milliseconds where many are busy.
+ */
+#define FF_FREEZE_SPIN_NS (2 * NSEC_PER_MSEC)
 
 /* ---- on the thread that is frozen -------------------------------------- */
 
@@ -153,14 +156,18 @@ static void ff_freezer_interrupt(struct ff_snapshot *snap)
 	on_each_cpu_mask(&busy, ff_freezer_nudge, NULL, 1);
 }
 
-/* Those who are on a processor are on their way: spinning for them is shorter than a sleep. */
+/*
+ * Those who are on a processor are on their way: spinning for them is shorter than a sleep. The others wait for a
+ * processor, which may be ours.
+ */
 static void ff_freezer_await(struct ff_snapshot *snap)
 {
 	u64 until = ktime_get_ns() + FF_FREEZE_SPIN_NS;
+	struct ff_thread *running;
 
-	while (ff_freezer_first_running(snap) && time_before(jiffies, snap->freezer.deadline) &&
+	while ((running = ff_freezer_first_running(snap)) && time_before(jiffies, snap->freezer.deadline) &&
 	       !fatal_signal_pending(current)) {
-		if (snap->freezer.mode == FF_FREEZE_IPI && ktime_get_ns() < until)
+		if (snap->freezer.mode == FF_FREEZE_IPI && READ_ONCE(running->task->on_cpu) && ktime_get_ns() < until)
 			cpu_relax();
 		else
 			usleep_range(10, 30);
