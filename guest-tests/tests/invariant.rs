@@ -221,7 +221,9 @@ fn a_target_killed_in_the_stop_dies_after_it() {
     );
     let pid = target.pid();
     let killer = std::thread::spawn(move || {
-        sleep(Duration::from_millis(200));
+        while Knob::get("test_held") != Phase::Arm as i32 {
+            sleep(Duration::from_millis(1));
+        }
         drop(target);
     });
     let snapshot = device
