@@ -60,10 +60,10 @@ fn two_hundred_snapshots_leak_nothing() {
 #[test]
 fn snapshots_in_a_row_are_right_and_leak_nothing() {
     for (arm, kind, times) in [
-        (abi::ARM_LAZY, "small", 100),
-        (abi::ARM_LAZY, "thp", 20),
-        (abi::ARM_PUD, "small", 20),
-        (abi::ARM_EAGER, "small", 20),
+        (abi::ARM_LAZY, "small", 40),
+        (abi::ARM_LAZY, "thp", 10),
+        (abi::ARM_PUD, "small", 10),
+        (abi::ARM_EAGER, "small", 10),
     ] {
         let how = How {
             arm,
