@@ -98,7 +98,8 @@ static enum ff_step ff_leaf_arm_word(struct ff_leaf *leaf, u32 *index, u32 last,
 	*index = ptep - table;
 	if (step != FF_STEP_NEXT)
 		armed &= BIT(*index % BITS_PER_LONG) - 1;
-	*word |= armed;
+	/* A second try, for want of a spare page to copy to, finds some of them held. */
+	*word |= armed & ~leaf->held[word - leaf->armed];
 	return step;
 }
 
