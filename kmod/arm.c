@@ -232,14 +232,14 @@ static int ff_arm_vma(struct ff_walk *walk, struct ff_vma *noted)
 
 	ff_pages_break_run(pages);
 	noted->image.first_run = pages->run_count;
-	if (noted->private) {
-		if (noted->image.start < walk->armed_start || noted->image.end > walk->armed_end)
-			err = ff_walk_range(walk, noted->image.start, noted->image.end);
-	} else if (noted->image.flags & FF_VMA_SHMEM) {
-		u64 begin = ktime_get_ns();
+	walk->shared = ff_vma_is_shared_lazily(noted);
+	if ((noted->private || walk->shared) &&
+	    (noted->image.start < walk->armed_start || noted->image.end > walk->armed_end)) {
+		u64 begin = walk->shared ? ktime_get_ns() : 0;
 
-		err = ff_shared_copy(walk->snap, walk->space, noted);
-		walk->snap->take->shared_ns += ktime_get_ns() - begin;
+		err = ff_walk_range(walk, noted->image.start, noted->image.end);
+		if (walk->shared)
+			walk->snap->take->shared_ns += ktime_get_ns() - begin;
 	}
 	noted->image.run_count = pages->run_count - noted->image.first_run;
 	return err;

@@ -29,7 +29,7 @@ static inline long ff_get_user_page(struct mm_struct *mm, unsigned long addr, st
 }
 
 /*
- * How many page table entries map parts of a large anonymous folio. Before 6.9 nobody counted that (total_mapcount()
+ * How many page table entries map a folio, or parts of it. Before 6.9 nobody counted that (total_mapcount()
  * in mm/huge_memory.c, which is not exported, did this), and a folio mapped both ways counted each part once too often.
  */
 static inline int ff_folio_mapped(struct folio *folio)
@@ -38,10 +38,13 @@ static inline int ff_folio_mapped(struct folio *folio)
 	return folio_mapcount(folio);
 #else
 	long index, parts = folio_nr_pages(folio);
-	int mapped = folio_entire_mapcount(folio);
+	int whole = folio_test_large(folio) ? folio_entire_mapcount(folio) : 0, mapped = whole;
 
 	for (index = 0; index < parts; index++)
 		mapped += atomic_read(&folio_page(folio, index)->_mapcount) + 1;
+	/* Each part of a file's counts the mappings of the whole as well. */
+	if (!folio_test_anon(folio))
+		return mapped - whole * parts;
 	return PageDoubleMap(&folio->page) ? mapped - parts : mapped;
 #endif
 }
@@ -81,6 +84,15 @@ static __always_inline unsigned long ff_hook_argument(struct ftrace_regs *regs, 
 	return regs_get_kernel_argument(&regs->regs, number);
 #endif
 }
+
+/* Where change_protection() has its flags, and mfill_atomic_install_pte() the VMA, in front of the address. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#define FF_CHANGE_PROTECTION_FLAGS 4
+#define FF_INSTALL_VMA 1
+#else
+#define FF_CHANGE_PROTECTION_FLAGS 5
+#define FF_INSTALL_VMA 2
+#endif
 
 #ifndef CONFIG_MMU_NOTIFIER
 #error "Freezeframe needs a kernel with CONFIG_MMU_NOTIFIER, which KVM brings in"

@@ -25,7 +25,8 @@ static long ff_get_info(struct ff_info __user *to)
 		.phase_count = FF_PHASE_COUNT,
 		.features = FF_FEATURE_ARM_EAGER | FF_FEATURE_FREEZE_SOFT | FF_FEATURE_FREEZE_IPI |
 			    FF_FEATURE_FREEZE_SIGNAL | FF_FEATURE_SHARED_COPY | FF_TEST_FEATURES |
-			    (ff_hook_ready() ? FF_FEATURE_ARM_LAZY | FF_FEATURE_ARM_PUD : 0),
+			    (ff_hook_ready() ? FF_FEATURE_ARM_LAZY | FF_FEATURE_ARM_PUD : 0) |
+			    (ff_hook_shared_ready() ? FF_FEATURE_SHARED_LAZY : 0),
 		.max_targets = FF_MAX_TARGETS,
 		.open_snapshots = ff_open_snapshots(),
 	};

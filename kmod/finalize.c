@@ -9,14 +9,8 @@
 #include "lazy.h"
 #include "leaf.h"
 #include "notify.h"
-
-static void ff_lazy_note_stall(struct ff_lazy *lazy, u64 since)
-{
-	u64 took = ktime_get_ns() - since, before = READ_ONCE(lazy->stall_ns);
-
-	while (took > before && !try_cmpxchg64(&lazy->stall_ns, &before, took))
-		;
-}
+#include "shared.h"
+#include "stall.h"
 
 void ff_lazy_fault(struct ff_lazy *lazy, unsigned long addr)
 {
@@ -31,7 +25,7 @@ void ff_lazy_fault(struct ff_lazy *lazy, unsigned long addr)
 		kept = true;
 	}
 	if (kept)
-		ff_lazy_note_stall(lazy, begin);
+		ff_note_stall(&lazy->stall_ns, begin);
 }
 
 /* Finalizes a range on behalf of somebody who is not to be kept waiting. */
@@ -56,7 +50,7 @@ static void ff_lazy_finalize_range(struct ff_lazy *lazy, unsigned long start, un
 			cond_resched();
 	}
 	if (any)
-		ff_lazy_note_stall(lazy, begin);
+		ff_note_stall(&lazy->stall_ns, begin);
 }
 
 void ff_lazy_gup(struct ff_lazy *lazy, unsigned long start, unsigned long end, bool forced)
@@ -68,7 +62,7 @@ void ff_lazy_gup(struct ff_lazy *lazy, unsigned long start, unsigned long end, b
 	else if (forced)
 		ff_lazy_finalize_range(lazy, start, end, FF_PATH_GUP, false);
 	else if (ff_gib_open(lazy, start, end))
-		ff_lazy_note_stall(lazy, begin);
+		ff_note_stall(&lazy->stall_ns, begin);
 }
 
 void ff_lazy_range(struct ff_lazy *lazy, unsigned long start, unsigned long end, bool may_sleep)
@@ -132,7 +126,7 @@ static void ff_lazy_disarm(struct ff_lazy *lazy)
 void ff_lazy_end(struct ff_snapshot *snap)
 {
 	u32 index;
-	bool any = false;
+	bool any = ff_shared_end(snap);
 
 	for (index = 0; index < snap->space_count; index++) {
 		struct ff_lazy *lazy = snap->spaces[index].lazy;

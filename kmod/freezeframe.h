@@ -45,7 +45,7 @@
 #include <sys/ioctl.h>
 #endif
 
-#define FF_ABI_VERSION 2u
+#define FF_ABI_VERSION 3u
 #define FF_DEVICE_PATH "/dev/freezeframe"
 
 /* The most targets that one FF_IOC_TAKE accepts. */
@@ -76,12 +76,13 @@ enum ff_phase {
 
 #define FF_FEATURE_ARM_EAGER (1ull << 0)   /* page tables are walked in the stop */
 #define FF_FEATURE_FREEZE_SOFT (1ull << 1) /* sleepers in the kernel are left asleep */
-#define FF_FEATURE_SHARED_COPY (1ull << 2) /* shared anonymous memory is copied in the stop */
+#define FF_FEATURE_SHARED_COPY (1ull << 2) /* shared memory of no disk's file is in the image */
 #define FF_FEATURE_ARM_LAZY (1ull << 3)	   /* the stop only write-protects; the pages are held afterwards */
 #define FF_FEATURE_FREEZE_IPI (1ull << 4)  /* threads that wait for a processor need not run to be still */
 #define FF_FEATURE_FREEZE_SIGNAL (1ull << 5)
-#define FF_FEATURE_ARM_PUD (1ull << 6) /* the stop write-protects whole gigabytes */
-#define FF_FEATURE_TEST (1ull << 63)   /* built with fault injection; never in production */
+#define FF_FEATURE_ARM_PUD (1ull << 6)	   /* the stop write-protects whole gigabytes */
+#define FF_FEATURE_SHARED_LAZY (1ull << 7) /* shared memory is copied after the stop, before it changes */
+#define FF_FEATURE_TEST (1ull << 63)	   /* built with fault injection; never in production */
 
 struct ff_info {
 	__u32 abi_version;	 /* out: FF_ABI_VERSION of the module */
@@ -137,15 +138,16 @@ enum ff_arm_reason {
 	FF_ARM_WORKERS = 4, /* LAZY, not PUD: io_uring's workers of the process could write unseen */
 };
 
-/* Who took the reference to a lazily armed page. */
+/* Who took the reference to a lazily armed page, or copied one of shared memory. */
 enum ff_path {
 	FF_PATH_STOP = 0,	/* the stop: the page was in use, or about to change */
 	FF_PATH_FAULT = 1,	/* a page fault of a target */
 	FF_PATH_NOTIFIER = 2,	/* a change of the mapping: munmap, mprotect, fork, reclaim, migration, ... */
 	FF_PATH_BACKGROUND = 3, /* FF_IOC_TAKE itself, in the phase `finalize` */
 	FF_PATH_GUP = 4,	/* somebody who writes without a page fault: ptrace, /proc/PID/mem */
+	FF_PATH_FILE = 5,	/* write() to a shared file, or its truncation */
 };
-#define FF_PATH_COUNT 5u
+#define FF_PATH_COUNT 6u
 
 /* Why a FF_IOC_TAKE failed; the errno that comes with it is in brackets. */
 enum ff_reason {
@@ -194,11 +196,13 @@ struct ff_stamp {
 
 struct ff_counts {
 	__u64 pages_armed;		/* 4 KiB pages of which the image holds the original by reference */
-	__u64 pages_copied;		/* 4 KiB pages copied inside the stop (in use by a device, shared) */
+	__u64 pages_copied;		/* 4 KiB pages of which the image has a copy (in use by a device, shared) */
 	__u64 pages_swapped_in;		/* pages that had to be brought in inside the stop */
 	__u64 pages_prefaulted;		/* pages that `prepare` brought in */
 	__u64 pages_unreadable;		/* hardware-poisoned: in the image as FF_RUN_UNREADABLE */
 	__u64 huge_armed;		/* how many 2 MiB mappings are within pages_armed */
+	__u64 pages_shared;		/* 4 KiB pages of shared memory, each once, however many processes map it */
+	__u64 pages_shared_stop;	/* how many of them were copied inside the stop */
 	__u64 finalized[FF_PATH_COUNT]; /* lazily armed pages by enum ff_path */
 	__u32 processes;
 	__u32 threads_parked; /* stopped at the edge to user mode */
@@ -222,7 +226,7 @@ struct ff_take {
 	__u64 image_bytes;  /* out: size of what the fd yields */
 	__u64 window_ns;    /* out: freeze_tasks.begin to thaw_tasks.end */
 	__u64 stall_ns;	    /* out: the longest that a target was kept after the window, for a page to be held */
-	__u64 shared_ns;    /* out: how much of the window went into copying shared memory */
+	__u64 shared_ns;    /* out: how much of the window shared memory took */
 	struct ff_failure failure;
 	struct ff_counts counts;
 	struct ff_stamp phases[FF_PHASE_COUNT]; /* out, also on failure */
@@ -354,7 +358,7 @@ struct ff_image_vma {
 };
 
 #define FF_RUN_UNREADABLE (1u << 0) /* no data pages: the memory was poisoned */
-#define FF_RUN_COPIED (1u << 1)	    /* copied inside the stop, not held by reference */
+#define FF_RUN_COPIED (1u << 1)	    /* a copy, not held by reference */
 
 struct ff_image_run {
 	__u64 vaddr;

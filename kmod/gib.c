@@ -7,6 +7,8 @@
 #include "compat.h"
 #include "leaf.h"
 #include "notify.h"
+#include "protect.h"
+#include "shared.h"
 #include "space.h"
 #include "test.h"
 
@@ -118,7 +120,7 @@ static struct ff_leaf *ff_gib_leaf(struct ff_lazy *lazy, unsigned long addr)
 	return likely(leaf) ? leaf : ff_lazy_add_leaf(lazy, addr, GFP_ATOMIC | __GFP_NOWARN);
 }
 
-static int ff_gib_open_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end)
+static void ff_gib_open_leaf(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end, bool huge)
 {
 	struct ff_lazy *lazy = walk->space->lazy;
 	struct ff_leaf *leaf = ff_gib_leaf(lazy, addr);
@@ -126,34 +128,32 @@ static int ff_gib_open_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long ad
 
 	if (!leaf) {
 		WRITE_ONCE(lazy->lost, true);
-		return 0;
+		return;
 	}
 	spin_lock(&leaf->lock);
 	if (!leaf->stopped)
-		step = ff_leaf_arm(lazy, leaf, pmdp, &addr, end);
+		step = huge ? ff_leaf_arm_huge(lazy, leaf, pmdp) : ff_leaf_arm(lazy, leaf, pmdp, &addr, end);
 	spin_unlock(&leaf->lock);
 	/* Not possible: a gigabyte with pages that are not there is walked in the stop. */
 	if (WARN_ON_ONCE(step != FF_STEP_NEXT))
 		WRITE_ONCE(lazy->lost, true);
+}
+
+static int ff_gib_open_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end)
+{
+	if (walk->shared)
+		ff_protect_table(walk->space->mm, pmdp, addr, end);
+	else
+		ff_gib_open_leaf(walk, pmdp, addr, end, false);
 	return 0;
 }
 
 static int ff_gib_open_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end)
 {
-	struct ff_lazy *lazy = walk->space->lazy;
-	struct ff_leaf *leaf = ff_gib_leaf(lazy, addr);
-	enum ff_step step = FF_STEP_NEXT;
-
-	if (!leaf) {
-		WRITE_ONCE(lazy->lost, true);
-		return 0;
-	}
-	spin_lock(&leaf->lock);
-	if (!leaf->stopped)
-		step = ff_leaf_arm_huge(lazy, leaf, pmdp);
-	spin_unlock(&leaf->lock);
-	if (WARN_ON_ONCE(step != FF_STEP_NEXT))
-		WRITE_ONCE(lazy->lost, true);
+	if (!walk->shared)
+		ff_gib_open_leaf(walk, pmdp, addr, end, true);
+	else if (!ff_protect_huge(walk->space->mm, pmdp))
+		ff_protect_table(walk->space->mm, pmdp, addr, end);
 	return 0;
 }
 
@@ -177,7 +177,8 @@ static void ff_gib_open_one(struct ff_lazy *lazy, struct ff_gib *gib)
 
 		if (vma->image.start >= end)
 			break;
-		if (vma->private)
+		walk.shared = ff_vma_is_shared_lazily(vma);
+		if (vma->private || walk.shared)
 			ff_walk_range(&walk, max_t(unsigned long, start, vma->image.start),
 				      min_t(unsigned long, end, vma->image.end));
 	}

@@ -8,12 +8,15 @@
 
 #include "compat.h"
 #include "lazy.h"
+#include "shared.h"
 #include "test.h"
 
-/* The address spaces that are watched, by their mm. Readers are under RCU. */
+/* The address spaces and shared files that are watched, by mm and by mapping. Readers are under RCU. */
 static DEFINE_HASHTABLE(ff_watched, 6);
-static DEFINE_SPINLOCK(ff_watched_lock); /* guards ff_watched against other writers */
+static DEFINE_HASHTABLE(ff_watched_files, 6);
+static DEFINE_SPINLOCK(ff_watched_lock); /* guards both against other writers */
 static unsigned int ff_watched_count;	 /* 0: the hooks have nothing to do */
+static unsigned int ff_watched_file_count;
 
 /*
  * ff_hook_drain() waits for RCU, and the callbacks of ftrace run with preemption off, or under RCU Tasks at least;
@@ -31,11 +34,33 @@ static struct ff_lazy *ff_watched_find(struct mm_struct *mm)
 	return NULL;
 }
 
+static struct ff_shared *ff_watched_find_file(struct address_space *mapping)
+{
+	struct ff_shared *shared;
+
+	hash_for_each_possible_rcu(ff_watched_files, shared, hash, (unsigned long)mapping)
+	{
+		if (shared->mapping == mapping)
+			return shared;
+	}
+	return NULL;
+}
+
+/* Of a private mapping, a write leaves the file alone. */
+static struct ff_shared *ff_watched_find_vma(struct vm_area_struct *vma)
+{
+	if (likely(!READ_ONCE(ff_watched_file_count)) || !(vma->vm_flags & VM_SHARED) || !vma->vm_file)
+		return NULL;
+	return ff_watched_find_file(vma->vm_file->f_mapping);
+}
+
 /* handle_mm_fault(vma, address, ...) */
 static void notrace ff_on_fault(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
 				struct ftrace_regs *regs)
 {
+	unsigned long addr = ff_hook_argument(regs, 1);
 	struct vm_area_struct *vma;
+	struct ff_shared *shared;
 	struct ff_lazy *lazy;
 
 	if (likely(!READ_ONCE(ff_watched_count)) || ff_test_skips_hook(FF_TEST_HOOK_FAULT))
@@ -44,7 +69,10 @@ static void notrace ff_on_fault(unsigned long ip, unsigned long parent, struct f
 	rcu_read_lock();
 	lazy = ff_watched_find(vma->vm_mm);
 	if (lazy)
-		ff_lazy_fault(lazy, ff_hook_argument(regs, 1));
+		ff_lazy_fault(lazy, addr);
+	shared = ff_watched_find_vma(vma);
+	if (shared)
+		ff_shared_fault(shared, linear_page_index(vma, addr), lazy);
 	rcu_read_unlock();
 }
 
@@ -80,6 +108,103 @@ static void notrace ff_on_gup_slow(unsigned long ip, unsigned long parent, struc
 			  ff_hook_argument(regs, 2), ff_hook_argument(regs, 3), ff_hook_argument(regs, 3) & FOLL_FORCE);
 }
 
+/* Parts of a shared file become writable, in any process. */
+static void ff_on_mapping(struct vm_area_struct *vma, pgoff_t first, pgoff_t last, enum ff_path path)
+{
+	struct ff_shared *shared;
+
+	if (ff_test_skips_hook(FF_TEST_HOOK_MAPPING))
+		return;
+	rcu_read_lock();
+	shared = ff_watched_find_vma(vma);
+	if (shared)
+		ff_shared_map(shared, first, last, path);
+	rcu_read_unlock();
+}
+
+/* filemap_map_pages(vmf, start_pgoff, end_pgoff) */
+static void notrace ff_on_map_pages(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
+				    struct ftrace_regs *regs)
+{
+	if (unlikely(READ_ONCE(ff_watched_file_count)))
+		ff_on_mapping(((struct vm_fault *)ff_hook_argument(regs, 0))->vma, ff_hook_argument(regs, 1),
+			      ff_hook_argument(regs, 2), FF_PATH_FAULT);
+}
+
+/* change_protection(tlb, vma, start, end, ..., cp_flags). What NUMA balancing asks for makes nothing writable. */
+static void notrace ff_on_change_protection(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
+					    struct ftrace_regs *regs)
+{
+	struct vm_area_struct *vma = (struct vm_area_struct *)ff_hook_argument(regs, 1);
+
+	if (unlikely(READ_ONCE(ff_watched_file_count)) &&
+	    !(ff_hook_argument(regs, FF_CHANGE_PROTECTION_FLAGS) & MM_CP_PROT_NUMA))
+		ff_on_mapping(vma, linear_page_index(vma, ff_hook_argument(regs, 2)),
+			      linear_page_index(vma, ff_hook_argument(regs, 3) - 1), FF_PATH_NOTIFIER);
+}
+
+/* mfill_atomic_install_pte(..., vma, address, ...) */
+static void notrace ff_on_install(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
+				  struct ftrace_regs *regs)
+{
+	struct vm_area_struct *vma = (struct vm_area_struct *)ff_hook_argument(regs, FF_INSTALL_VMA);
+	pgoff_t index;
+
+	if (likely(!READ_ONCE(ff_watched_file_count)))
+		return;
+	index = linear_page_index(vma, ff_hook_argument(regs, FF_INSTALL_VMA + 1));
+	ff_on_mapping(vma, index, index, FF_PATH_NOTIFIER);
+}
+
+/* try_to_migrate(folio, flags). The folio is locked, so it is its file's until it is migrated. */
+static void notrace ff_on_migrate(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
+				  struct ftrace_regs *regs)
+{
+	struct folio *folio = (struct folio *)ff_hook_argument(regs, 0);
+	struct ff_shared *shared;
+
+	if (likely(!READ_ONCE(ff_watched_file_count)) || folio_test_anon(folio) || folio_test_hugetlb(folio) ||
+	    ff_test_skips_hook(FF_TEST_HOOK_MAPPING))
+		return;
+	rcu_read_lock();
+	shared = folio->mapping ? ff_watched_find_file(folio->mapping) : NULL;
+	if (shared)
+		ff_shared_change(shared, folio->index, folio->index + folio_nr_pages(folio) - 1, FF_PATH_NOTIFIER);
+	rcu_read_unlock();
+}
+
+/* shmem_write_begin(file, mapping, pos, len, ...) */
+static void notrace ff_on_write(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
+				struct ftrace_regs *regs)
+{
+	loff_t pos = ff_hook_argument(regs, 2);
+	struct ff_shared *shared;
+
+	if (likely(!READ_ONCE(ff_watched_file_count)) || ff_test_skips_hook(FF_TEST_HOOK_FILE))
+		return;
+	rcu_read_lock();
+	shared = ff_watched_find_file((struct address_space *)ff_hook_argument(regs, 1));
+	if (shared)
+		ff_shared_change(shared, pos >> PAGE_SHIFT, (pos + (u32)ff_hook_argument(regs, 3) - 1) >> PAGE_SHIFT,
+				 FF_PATH_FILE);
+	rcu_read_unlock();
+}
+
+/* shmem_undo_range(inode, start, end, unfalloc) */
+static void notrace ff_on_truncate(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
+				   struct ftrace_regs *regs)
+{
+	struct ff_shared *shared;
+
+	if (likely(!READ_ONCE(ff_watched_file_count)) || ff_test_skips_hook(FF_TEST_HOOK_FILE))
+		return;
+	rcu_read_lock();
+	shared = ff_watched_find_file(((struct inode *)ff_hook_argument(regs, 0))->i_mapping);
+	if (shared)
+		ff_shared_truncate(shared, ff_hook_argument(regs, 1), ff_hook_argument(regs, 2));
+	rcu_read_unlock();
+}
+
 struct ff_hook {
 	struct ftrace_ops ops;
 	const char *symbol;
@@ -96,6 +221,16 @@ static struct ff_hook ff_hooks[] = {
 	{ .ops = { .func = ff_on_gup_slow, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "__get_user_pages" },
 };
 
+/* For shared memory, besides that of page faults. */
+static struct ff_hook ff_shared_hooks[] = {
+	{ .ops = { .func = ff_on_map_pages, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "filemap_map_pages" },
+	{ .ops = { .func = ff_on_change_protection, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "change_protection" },
+	{ .ops = { .func = ff_on_install, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "mfill_atomic_install_pte" },
+	{ .ops = { .func = ff_on_migrate, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "try_to_migrate" },
+	{ .ops = { .func = ff_on_write, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "shmem_write_begin" },
+	{ .ops = { .func = ff_on_truncate, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "shmem_undo_range" },
+};
+
 static int ff_hook_register(struct ff_hook *hook)
 {
 	/* It does not write to the name, in spite of its type. */
@@ -107,37 +242,54 @@ static int ff_hook_register(struct ff_hook *hook)
 	return err;
 }
 
-void ff_hook_module_init(void)
+static void ff_hooks_unregister(struct ff_hook *hooks, u32 count)
 {
 	u32 index;
 
-	for (index = 0; index < ARRAY_SIZE(ff_hooks); index++) {
-		int err = ff_hook_register(&ff_hooks[index]);
+	for (index = 0; index < count; index++) {
+		if (hooks[index].registered)
+			unregister_ftrace_function(&hooks[index].ops);
+		hooks[index].registered = false;
+	}
+}
+
+/* All or none. */
+static void ff_hooks_register(struct ff_hook *hooks, u32 count, const char *consequence)
+{
+	u32 index;
+
+	for (index = 0; index < count; index++) {
+		int err = ff_hook_register(&hooks[index]);
 
 		if (err) {
-			pr_warn("freezeframe: cannot hook %s (error %d): memory is armed eagerly, and the window grows "
-				"with it\n",
-				ff_hooks[index].symbol, err);
-			ff_hook_module_exit();
+			pr_warn("freezeframe: cannot hook %s (error %d): %s, and the window grows with it\n",
+				hooks[index].symbol, err, consequence);
+			ff_hooks_unregister(hooks, count);
 			return;
 		}
 	}
 }
 
+void ff_hook_module_init(void)
+{
+	ff_hooks_register(ff_hooks, ARRAY_SIZE(ff_hooks), "memory is armed eagerly");
+	ff_hooks_register(ff_shared_hooks, ARRAY_SIZE(ff_shared_hooks), "shared memory is copied in the stop");
+}
+
 void ff_hook_module_exit(void)
 {
-	u32 index;
-
-	for (index = 0; index < ARRAY_SIZE(ff_hooks); index++) {
-		if (ff_hooks[index].registered)
-			unregister_ftrace_function(&ff_hooks[index].ops);
-		ff_hooks[index].registered = false;
-	}
+	ff_hooks_unregister(ff_shared_hooks, ARRAY_SIZE(ff_shared_hooks));
+	ff_hooks_unregister(ff_hooks, ARRAY_SIZE(ff_hooks));
 }
 
 bool ff_hook_ready(void)
 {
 	return ff_hooks[ARRAY_SIZE(ff_hooks) - 1].registered;
+}
+
+bool ff_hook_shared_ready(void)
+{
+	return ff_hook_ready() && ff_shared_hooks[ARRAY_SIZE(ff_shared_hooks) - 1].registered;
 }
 
 void ff_hook_add(struct ff_lazy *lazy)
@@ -154,6 +306,26 @@ void ff_hook_remove(struct ff_lazy *lazy)
 	if (!hlist_unhashed(&lazy->link)) {
 		hlist_del_init_rcu(&lazy->link);
 		WRITE_ONCE(ff_watched_count, ff_watched_count - 1);
+	}
+	spin_unlock(&ff_watched_lock);
+}
+
+void ff_hook_add_shared(struct ff_shared *shared)
+{
+	spin_lock(&ff_watched_lock);
+	hash_add_rcu(ff_watched_files, &shared->hash, (unsigned long)shared->mapping);
+	WRITE_ONCE(ff_watched_file_count, ff_watched_file_count + 1);
+	shared->hooked = true;
+	spin_unlock(&ff_watched_lock);
+}
+
+void ff_hook_remove_shared(struct ff_shared *shared)
+{
+	spin_lock(&ff_watched_lock);
+	if (shared->hooked) {
+		hlist_del_init_rcu(&shared->hash);
+		WRITE_ONCE(ff_watched_file_count, ff_watched_file_count - 1);
+		shared->hooked = false;
 	}
 	spin_unlock(&ff_watched_lock);
 }

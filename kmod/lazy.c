@@ -10,7 +10,9 @@
 #include "hook.h"
 #include "leaf.h"
 #include "notify.h"
+#include "protect.h"
 #include "quiesce.h"
+#include "shared.h"
 #include "test.h"
 #include "walk.h"
 
@@ -122,7 +124,7 @@ static int ff_lazy_note_tables(struct ff_snapshot *snap, struct ff_space *space)
 
 	mmap_read_lock(space->mm);
 	for_each_vma(vmi, walk.vma) {
-		if (ff_vma_has_private(walk.vma))
+		if (ff_vma_has_private(walk.vma) || ff_vma_is_shmem(walk.vma))
 			err = ff_walk_vma(&walk);
 		if (err)
 			break;
@@ -205,6 +207,10 @@ int ff_lazy_arm_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, uns
 	if (!leaf)
 		return ff_walk_out_of_memory(walk);
 	ff_lazy_suspect_late(walk, leaf, addr, end);
+	if (walk->shared) {
+		ff_protect_table(lazy->mm, pmdp, addr, end);
+		return 0;
+	}
 	while (addr < end) {
 		unsigned long begin = addr;
 
@@ -244,6 +250,8 @@ int ff_lazy_arm_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsi
 	if (!leaf)
 		return ff_walk_out_of_memory(walk);
 	ff_lazy_suspect_late(walk, leaf, addr, end);
+	if (walk->shared)
+		return ff_protect_huge(lazy->mm, pmdp) ? 0 : ff_lazy_arm_table(walk, pmdp, addr, end);
 	for (;;) {
 		enum ff_step step;
 		int err;
@@ -317,6 +325,7 @@ int ff_lazy_settle(struct ff_walk *walk)
 			step = ff_leaf_settle(lazy, leaf, pages);
 			spin_unlock(&leaf->lock);
 		} while (step == FF_STEP_NEED_SPARE);
+		ff_shared_settle(walk->space, leaf);
 	}
 	return 0;
 }

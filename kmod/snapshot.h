@@ -19,7 +19,8 @@ struct ff_vma {
 	/* as it was noted, to see whether it changed since */
 	unsigned long vm_flags, vm_pgoff;
 	const struct vm_operations_struct *vm_ops;
-	bool private; /* may have private pages; of a lazily armed space they come with ff_lazy_collect() */
+	bool private;		  /* may have private pages; of a lazily armed space they come with ff_lazy_collect() */
+	struct ff_shared *shared; /* the file, if it is shared memory */
 };
 
 /* One address space; several processes may share it. */
@@ -37,7 +38,6 @@ struct ff_space {
 	u32 arm_reason;	      /* enum ff_arm_reason */
 	struct ff_lazy *lazy; /* NULL: armed eagerly */
 	u64 anon_pages;	      /* counted in prepare */
-	u64 shared_pages;
 	u64 armed_pages;
 	u64 copied_pages;
 	u64 arm_ns;
@@ -67,6 +67,7 @@ struct ff_snapshot {
 
 	struct ff_freezer freezer;
 	struct ff_pages pages;
+	struct list_head shared; /* struct ff_shared, one per file */
 	u64 instant_ns;
 	u64 instant_realtime_ns;
 

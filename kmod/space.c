@@ -197,7 +197,6 @@ int ff_space_prepare(struct ff_snapshot *snap, struct ff_space *space)
 		err = ff_space_note_vmas(snap, space);
 	mmap_read_unlock(space->mm);
 	space->anon_pages = totals.pages;
-	space->shared_pages = totals.shared;
 	return err;
 }
 

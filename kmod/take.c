@@ -13,6 +13,7 @@
 #include "image.h"
 #include "lazy.h"
 #include "regs.h"
+#include "shared.h"
 #include "space.h"
 #include "target.h"
 #include "test.h"
@@ -88,11 +89,11 @@ static void ff_trace_stop(struct ff_snapshot *snap)
 /* Is there memory for all that may have to be copied, in the stop or by the targets' writes after it? */
 static int ff_admit(struct ff_snapshot *snap)
 {
-	u64 want = 0, have = max(si_mem_available(), 0l);
+	u64 want = ff_shared_expected(snap), have = max(si_mem_available(), 0l);
 	u32 index;
 
 	for (index = 0; index < snap->space_count; index++)
-		want += snap->spaces[index].anon_pages + snap->spaces[index].shared_pages;
+		want += snap->spaces[index].anon_pages;
 	if (want <= have || (snap->take->flags & FF_TAKE_FORCE))
 		return 0;
 	snap->take->failure.bound = have << PAGE_SHIFT;
@@ -102,7 +103,7 @@ static int ff_admit(struct ff_snapshot *snap)
 static int ff_prepare(struct ff_snapshot *snap)
 {
 	struct ff_take *take = snap->take;
-	u64 anon = 0, shared = 0;
+	u64 anon = 0;
 	u32 index;
 	int err;
 
@@ -123,17 +124,19 @@ static int ff_prepare(struct ff_snapshot *snap)
 		/* Those of a lazily armed space wait in its tables. */
 		if (!snap->spaces[index].lazy)
 			anon += snap->spaces[index].anon_pages;
-		shared += snap->spaces[index].shared_pages;
 	}
-	err = ff_admit(snap);
+	err = ff_shared_find(snap);
+	if (!err)
+		err = ff_admit(snap);
+	if (!err)
+		err = ff_shared_prepare(snap);
 	if (err)
 		return err;
 	/* A twentieth more than counted: the targets go on allocating until they are still. */
 	anon += anon / 20 + PTRS_PER_PTE;
-	err = ff_pages_reserve(&snap->pages, anon + shared, min_t(u64, anon + shared, 4096 + anon / 8));
+	err = ff_pages_reserve(&snap->pages, anon, min_t(u64, anon, 4096 + anon / 8));
 	if (!err)
-		err = ff_pages_reserve_spare(&snap->pages,
-					     min_t(u64, shared + FF_SPARE_PER_CPU * num_online_cpus(), U32_MAX));
+		err = ff_pages_reserve_spare(&snap->pages, FF_SPARE_PER_CPU * num_online_cpus());
 	if (!err)
 		err = ff_freezer_prepare(snap);
 	if (err)
@@ -175,11 +178,12 @@ static int ff_arm(struct ff_snapshot *snap)
 
 	err = ff_phase_begin(snap, FF_PHASE_ARM);
 	ff_freezer_note_workers(snap);
-	for (index = 0; index < snap->space_count && !err; index++) {
+	for (index = 0; index < snap->space_count && !err; index++)
 		err = ff_space_note(snap, &snap->spaces[index]);
-		if (!err)
-			err = ff_space_arm(snap, &snap->spaces[index]);
-	}
+	if (!err)
+		err = ff_shared_stop(snap);
+	for (index = 0; index < snap->space_count && !err; index++)
+		err = ff_space_arm(snap, &snap->spaces[index]);
 	if (!err)
 		err = ff_regs_copy(snap);
 	if (!err)
@@ -209,7 +213,7 @@ static int ff_thaw_tasks(struct ff_snapshot *snap)
 	return 0;
 }
 
-/* Takes the references that the stop left for later, and puts them in order. */
+/* Takes the references and makes the copies that the stop left for later, and puts them in order. */
 static int ff_finalize_lazy(struct ff_snapshot *snap)
 {
 	u32 index;
@@ -219,19 +223,24 @@ static int ff_finalize_lazy(struct ff_snapshot *snap)
 		if (snap->spaces[index].lazy)
 			err = ff_lazy_finalize(snap, &snap->spaces[index]);
 	}
+	if (!err)
+		err = ff_shared_finalize(snap);
 	if (err)
 		return err;
 	ff_lazy_end(snap);
+	ff_shared_count(snap);
 	for (index = 0; index < snap->space_count && !err; index++) {
 		struct ff_space *space = &snap->spaces[index];
 
-		if (!space->lazy)
+		err = ff_shared_collect(snap, space);
+		if (err || !space->lazy)
 			continue;
 		snap->take->stall_ns = max(snap->take->stall_ns, space->lazy->stall_ns);
 		err = ff_lazy_collect(snap, space);
 		ff_lazy_free(space->lazy);
 		space->lazy = NULL;
 	}
+	ff_shared_free(snap);
 	return err;
 }
 
@@ -291,6 +300,7 @@ void ff_snapshot_free(struct ff_snapshot *snap)
 	ff_pages_free(&snap->pages);
 	ff_freezer_free(snap);
 	ff_lazy_end(snap);
+	ff_shared_free(snap);
 	for (index = 0; index < snap->space_count; index++)
 		ff_space_free(&snap->spaces[index]);
 	kvfree(snap->spaces);
@@ -313,6 +323,7 @@ static struct ff_snapshot *ff_snapshot_new(struct ff_take *take)
 	snap->take = take;
 	take->id = snap->id;
 	ff_pages_init(&snap->pages);
+	INIT_LIST_HEAD(&snap->shared);
 	ff_freezer_open(snap);
 	return snap;
 }

@@ -45,7 +45,8 @@ MODULE_PARM_DESC(test_no_recheck, "do not look in the stop for memory that has b
 
 static uint test_no_hook;
 module_param(test_no_hook, uint, 0600);
-MODULE_PARM_DESC(test_no_hook, "do not finalize before this: 1 page faults, 2 notifications, 4 pages handed out");
+MODULE_PARM_DESC(test_no_hook, "do not finalize before this: 1 page faults, 2 notifications, 4 pages handed out, "
+			       "8 mappings and 16 writes of shared files");
 
 static uint test_abi_version;
 module_param(test_abi_version, uint, 0600);

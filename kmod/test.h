@@ -25,6 +25,8 @@ struct ff_snapshot;
 #define FF_TEST_HOOK_FAULT 1u
 #define FF_TEST_HOOK_NOTIFIER 2u
 #define FF_TEST_HOOK_GUP 4u
+#define FF_TEST_HOOK_MAPPING 8u /* of shared files, but for page faults */
+#define FF_TEST_HOOK_FILE 16u	/* write() and truncation of shared files */
 
 #ifdef FREEZEFRAME_TEST
 int ff_test_phase(struct ff_snapshot *snap, enum ff_phase phase);

@@ -6,7 +6,6 @@
 
 #include "compat.h"
 #include "lazy.h"
-#include "shared.h"
 #include "test.h"
 
 int ff_walk_out_of_memory(struct ff_walk *walk)
@@ -160,8 +159,6 @@ int ff_walk_count(struct ff_snapshot *snap, struct ff_space *space, struct ff_wa
 
 	for_each_vma(vmi, walk.vma) {
 		walk.totals.vmas++;
-		if (ff_vma_is_shmem(walk.vma))
-			walk.totals.shared += ff_shared_count(walk.vma);
 		if (ff_vma_has_private(walk.vma))
 			err = ff_walk_vma(&walk);
 		if (err)

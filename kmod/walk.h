@@ -31,8 +31,7 @@ enum ff_step {
 
 /* What counting adds up. */
 struct ff_walk_totals {
-	u64 pages;  /* private pages, and swapped ones */
-	u64 shared; /* pages of shmem, to be copied in the stop */
+	u64 pages; /* private pages, and swapped ones */
 	u32 vmas;
 };
 
@@ -41,6 +40,7 @@ struct ff_walk {
 	struct ff_space *space;
 	struct vm_area_struct *vma;
 	const struct ff_walk_ops *ops;
+	bool shared; /* of a shared file: entries are write-protected, and nothing is noted of them */
 	struct ff_walk_totals totals;
 	struct ff_large large;
 	unsigned long armed_start, armed_end; /* the gigabyte that was armed last: nothing is left to do in it */

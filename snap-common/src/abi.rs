@@ -3,7 +3,7 @@
 /// Where the module's device lies.
 pub const DEVICE_PATH: &str = "/dev/freezeframe";
 /// The version of the protocol that this mirror speaks.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 /// Bounds of `ff_take`.`deadline_ms`: the longest that a target may stand still.
 pub const MAX_TARGETS: u32 = 1024;
 /// The shortest deadline.
@@ -18,7 +18,7 @@ pub const PHASE_COUNT: u32 = 10;
 pub const FEATURE_ARM_EAGER: u64 = 1 << 0;
 /// Sleepers in the kernel are left asleep.
 pub const FEATURE_FREEZE_SOFT: u64 = 1 << 1;
-/// Shared anonymous memory is copied in the stop.
+/// Shared memory of no disk's file is in the image.
 pub const FEATURE_SHARED_COPY: u64 = 1 << 2;
 /// The stop only write-protects; the pages are held afterwards.
 pub const FEATURE_ARM_LAZY: u64 = 1 << 3;
@@ -28,6 +28,8 @@ pub const FEATURE_FREEZE_IPI: u64 = 1 << 4;
 pub const FEATURE_FREEZE_SIGNAL: u64 = 1 << 5;
 /// The stop write-protects whole gigabytes.
 pub const FEATURE_ARM_PUD: u64 = 1 << 6;
+/// Shared memory is copied after the stop, before it changes.
+pub const FEATURE_SHARED_LAZY: u64 = 1 << 7;
 /// Built with fault injection; never in production.
 pub const FEATURE_TEST: u64 = 1 << 63;
 /// "FRFEIMG1", little-endian.
@@ -56,7 +58,7 @@ pub const VMA_DONTDUMP: u32 = 1 << 8;
 pub const VMA_INTERNAL: u32 = 1 << 9;
 /// No data pages: the memory was poisoned.
 pub const RUN_UNREADABLE: u32 = 1 << 0;
-/// Copied inside the stop, not held by reference.
+/// A copy, not held by reference.
 pub const RUN_COPIED: u32 = 1 << 1;
 /// Id is a process id in the caller's pid namespace.
 pub const TARGET_PID: u32 = 0;
@@ -148,8 +150,10 @@ pub const PATH_NOTIFIER: u32 = 2;
 pub const PATH_BACKGROUND: u32 = 3;
 /// Somebody who writes without a page fault: ptrace, `/proc/PID/mem`.
 pub const PATH_GUP: u32 = 4;
+/// write() to a shared file, or its truncation.
+pub const PATH_FILE: u32 = 5;
 /// How many paths there are.
-pub const PATH_COUNT: u32 = 5;
+pub const PATH_COUNT: u32 = 6;
 /// Stopped on its way to user mode.
 pub const THREAD_PARKED: u32 = 1;
 /// In a system call or fault; registers as it entered.
@@ -223,7 +227,7 @@ pub struct Stamp {
 pub struct Counts {
     /// 4 KiB pages of which the image holds the original by reference.
     pub pages_armed: u64,
-    /// 4 KiB pages copied inside the stop (in use by a device, shared).
+    /// 4 KiB pages of which the image has a copy (in use by a device, shared).
     pub pages_copied: u64,
     /// Pages that had to be brought in inside the stop.
     pub pages_swapped_in: u64,
@@ -233,6 +237,10 @@ pub struct Counts {
     pub pages_unreadable: u64,
     /// How many 2 MiB mappings are within `pages_armed`.
     pub huge_armed: u64,
+    /// 4 KiB pages of shared memory, each once, however many processes map it.
+    pub pages_shared: u64,
+    /// How many of them were copied inside the stop.
+    pub pages_shared_stop: u64,
     /// Lazily armed pages by enum `ff_path`.
     pub finalized: [u64; PATH_COUNT as usize],
     /// Processes.
@@ -279,7 +287,7 @@ pub struct Take {
     pub window_ns: u64,
     /// Out: the longest that a target was kept after the window, for a page to be held.
     pub stall_ns: u64,
-    /// Out: how much of the window went into copying shared memory.
+    /// Out: how much of the window shared memory took.
     pub shared_ns: u64,
     /// Failure.
     pub failure: Failure,

@@ -216,6 +216,8 @@ mod tests {
             },
             pages_armed: 17,
             pages_copied: 0,
+            pages_shared: 0,
+            pages_shared_stop: 0,
             image_bytes: 70_000,
             archive_bytes: 80_000,
             processes: 1,

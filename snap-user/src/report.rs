@@ -20,7 +20,7 @@ pub struct Report {
     pub spaces: Vec<SpaceReport>,
     /// How long the targets stood still.
     pub window_ns: u64,
-    /// How much of that went into copying shared memory, which has no copy-on-write.
+    /// How much of that shared memory took.
     #[serde(default)]
     pub shared_ns: u64,
     /// The longest that a target was kept after the window, for a page to be held.
@@ -31,8 +31,14 @@ pub struct Report {
     pub finalized: Finalized,
     /// 4 KiB pages that the snapshot holds by reference.
     pub pages_armed: u64,
-    /// 4 KiB pages that had to be copied while the targets stood still (in use by a device, or shared memory).
+    /// 4 KiB pages that the snapshot has a copy of (in use by a device, or shared memory).
     pub pages_copied: u64,
+    /// 4 KiB pages of shared memory, each once, however many processes map it.
+    #[serde(default)]
+    pub pages_shared: u64,
+    /// How many of them had to be copied while the targets stood still.
+    #[serde(default)]
+    pub pages_shared_stop: u64,
     /// Size of the image.
     pub image_bytes: u64,
     /// Bytes of the archive that were written; 0 without an output.
@@ -81,7 +87,7 @@ fn common_mode(spaces: &[SpaceReport]) -> &str {
     }
 }
 
-/// Lazily armed pages, by who took the reference.
+/// Lazily armed pages, by who took the reference, or made the copy of shared memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finalized {
     /// The stop: they were in use, or about to change.
@@ -92,6 +98,9 @@ pub struct Finalized {
     pub notifier: u64,
     /// Writers that cause no page fault: ptrace, `/proc/PID/mem`.
     pub gup: u64,
+    /// `write()` to shared files, and their truncation.
+    #[serde(default)]
+    pub file: u64,
     /// The snapshot's own pass after the window.
     pub background: u64,
 }
@@ -99,12 +108,13 @@ pub struct Finalized {
 impl Finalized {
     /// Each with its name.
     #[must_use]
-    pub const fn by_path(&self) -> [(&'static str, u64); 5] {
+    pub const fn by_path(&self) -> [(&'static str, u64); 6] {
         [
             ("stop", self.stop),
             ("fault", self.fault),
             ("notifier", self.notifier),
             ("gup", self.gup),
+            ("file", self.file),
             ("background", self.background),
         ]
     }
@@ -147,10 +157,13 @@ impl Report {
                 fault: take.counts.finalized[abi::PATH_FAULT as usize],
                 notifier: take.counts.finalized[abi::PATH_NOTIFIER as usize],
                 gup: take.counts.finalized[abi::PATH_GUP as usize],
+                file: take.counts.finalized[abi::PATH_FILE as usize],
                 background: take.counts.finalized[abi::PATH_BACKGROUND as usize],
             },
             pages_armed: take.counts.pages_armed,
             pages_copied: take.counts.pages_copied,
+            pages_shared: take.counts.pages_shared,
+            pages_shared_stop: take.counts.pages_shared_stop,
             image_bytes: take.image_bytes,
             archive_bytes: 0,
             processes: take.counts.processes,
@@ -195,7 +208,7 @@ impl Report {
             table,
             "\n  window        {:>10}\n  shared memory {:>10} of it\n  longest stall {:>10} after it, of whoever was first to change \
              a page\n  stood still   {:>10} threads of {} processes ({} parked, {} asleep in the kernel)\n  \
-             pages armed   {:>10} ({})\n  pages copied  {:>10}\n",
+             pages armed   {:>10} ({})\n  pages copied  {:>10}\n  pages shared  {:>10} ({} of them copied in the window)\n",
             duration(self.window_ns),
             duration(self.shared_ns),
             duration(self.stall_ns),
@@ -206,6 +219,8 @@ impl Report {
             self.pages_armed,
             bytes(self.pages_armed * 4096),
             self.pages_copied,
+            self.pages_shared,
+            self.pages_shared_stop,
         );
         if self.archive_bytes != 0 {
             let _ = writeln!(table, "  written       {:>10}", bytes(self.archive_bytes));

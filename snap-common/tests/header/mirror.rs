@@ -35,7 +35,7 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         Target { kind, id }
         Failure { reason, phase, target, pid, detail, bound }
         Stamp { begin_ns, end_ns }
-        Counts { pages_armed, pages_copied, pages_swapped_in, pages_prefaulted, pages_unreadable, huge_armed, finalized, processes, threads_parked, threads_asleep, threads_kernel, threads_woken, rescans }
+        Counts { pages_armed, pages_copied, pages_swapped_in, pages_prefaulted, pages_unreadable, huge_armed, pages_shared, pages_shared_stop, finalized, processes, threads_parked, threads_asleep, threads_kernel, threads_woken, rescans }
         Take { size, flags, targets, target_count, deadline_ms, fd, arm, freeze, reserved, id, image_bytes, window_ns, stall_ns, shared_ns, failure, counts, phases }
         Table { offset, count, stride }
         ImageHeader { magic, version, page_size, snapshot_id, instant_ns, instant_realtime_ns, data_offset, data_pages, processes, threads, vmas, runs, blobs }
@@ -60,6 +60,7 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         FEATURE_FREEZE_IPI,
         FEATURE_FREEZE_SIGNAL,
         FEATURE_ARM_PUD,
+        FEATURE_SHARED_LAZY,
         FEATURE_TEST,
         IMAGE_MAGIC,
         IMAGE_VERSION,
@@ -120,6 +121,7 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         PATH_NOTIFIER,
         PATH_BACKGROUND,
         PATH_GUP,
+        PATH_FILE,
         PATH_COUNT,
         THREAD_PARKED,
         THREAD_ASLEEP,
