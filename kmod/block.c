@@ -58,8 +58,14 @@ static struct page *ff_shared_take_spare(struct ff_shared *shared)
 
 static void ff_block_copy_one(struct ff_shared *shared, struct ff_block *block, u32 index)
 {
-	struct page *page = block->pages[index], *copy = ff_shared_take_spare(shared);
+	struct page *page = block->pages[index], *copy;
 
+	/* A page that was removed from the file as a whole is ours alone, and stays as it is. */
+	if (page_folio(page)->mapping != shared->mapping && PageUptodate(page)) {
+		__clear_bit(index, block->armed);
+		return;
+	}
+	copy = ff_shared_take_spare(shared);
 	/* There is one for each. */
 	if (WARN_ON_ONCE(!copy)) {
 		WRITE_ONCE(shared->lost, true);

@@ -9,6 +9,7 @@
 #include "lazy.h"
 #include "leaf.h"
 #include "notify.h"
+#include "pace.h"
 #include "shared.h"
 #include "stall.h"
 
@@ -71,7 +72,7 @@ void ff_lazy_range(struct ff_lazy *lazy, unsigned long start, unsigned long end,
 		ff_lazy_finalize_range(lazy, start, end, FF_PATH_NOTIFIER, may_sleep);
 }
 
-static void ff_lazy_open_all(struct ff_lazy *lazy)
+static void ff_lazy_open_all(struct ff_lazy *lazy, struct ff_pace *pace)
 {
 	struct ff_gib *gib;
 	unsigned long index;
@@ -79,17 +80,17 @@ static void ff_lazy_open_all(struct ff_lazy *lazy)
 	xa_for_each(&lazy->gibs, index, gib)
 	{
 		ff_gib_open(lazy, gib->addr, gib->addr + 1);
-		cond_resched();
+		ff_pace(pace);
 	}
 }
 
-int ff_lazy_finalize(struct ff_snapshot *snap, struct ff_space *space)
+int ff_lazy_finalize(struct ff_snapshot *snap, struct ff_space *space, struct ff_pace *pace)
 {
 	struct ff_lazy *lazy = space->lazy;
 	struct ff_leaf *leaf;
 	unsigned long index;
 
-	ff_lazy_open_all(lazy);
+	ff_lazy_open_all(lazy, pace);
 	xa_for_each(&lazy->tables, index, leaf)
 	{
 		unsigned long addr = leaf->addr, end = addr + PMD_SIZE;
@@ -99,10 +100,10 @@ int ff_lazy_finalize(struct ff_snapshot *snap, struct ff_space *space)
 			spin_lock(&leaf->lock);
 			ff_leaf_finalize(lazy, leaf, addr, addr + FF_FINALIZE_BITE, FF_PATH_BACKGROUND, NULL);
 			spin_unlock(&leaf->lock);
+			ff_pace(pace);
 		}
 		if (fatal_signal_pending(current))
 			return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
-		cond_resched();
 	}
 	return READ_ONCE(lazy->lost) ? ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0) : 0;
 }

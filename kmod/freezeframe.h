@@ -136,6 +136,7 @@ enum ff_arm_reason {
 	FF_ARM_DEFAULT = 2, /* FF_ARM_AUTO, and nothing speaks against LAZY */
 	FF_ARM_NO_HOOK = 3, /* EAGER: this kernel's page fault handler could not be hooked */
 	FF_ARM_WORKERS = 4, /* LAZY, not PUD: io_uring's workers of the process could write unseen */
+	FF_ARM_LARGE = 5,   /* FF_ARM_AUTO, PUD: LAZY would stop it for longer than PUD keeps anybody afterwards */
 };
 
 /* Who took the reference to a lazily armed page, or copied one of shared memory. */
@@ -227,6 +228,8 @@ struct ff_take {
 	__u64 window_ns;    /* out: freeze_tasks.begin to thaw_tasks.end */
 	__u64 stall_ns;	    /* out: the longest that a target was kept after the window, for a page to be held */
 	__u64 shared_ns;    /* out: how much of the window shared memory took */
+	__u64 pass_ns; /* out: how long the pass worked that holds and copies what the window left (PATH_BACKGROUND) */
+	__u64 rest_ns; /* out: how long it rested in between, so that others had the processor */
 	struct ff_failure failure;
 	struct ff_counts counts;
 	struct ff_stamp phases[FF_PHASE_COUNT]; /* out, also on failure */

@@ -24,6 +24,7 @@
 
 #include "snapshot.h"
 
+struct ff_pace;
 struct ff_walk;
 struct ff_walk_ops;
 
@@ -83,7 +84,7 @@ struct ff_leaf *ff_lazy_add_leaf(struct ff_lazy *lazy, unsigned long addr, gfp_t
 /* Finalizes the suspects. In the stop, after the TLBs are flushed. */
 int ff_lazy_settle(struct ff_walk *walk);
 /* Finalizes what is left. Outside the stop. */
-int ff_lazy_finalize(struct ff_snapshot *snap, struct ff_space *space);
+int ff_lazy_finalize(struct ff_snapshot *snap, struct ff_space *space, struct ff_pace *pace);
 /* Stops watching, in all spaces at once. Safe more than once, and at any point. */
 void ff_lazy_end(struct ff_snapshot *snap);
 /* Hands the pages over to the snapshot, in the order of their addresses. After ff_lazy_end(). */

@@ -27,6 +27,7 @@
 #include "snapshot.h"
 
 struct ff_leaf;
+struct ff_pace;
 
 enum ff_shared_state {
 	FF_SHARED_WATCHED = 0, /* before the stop: what is to be noted is noted */
@@ -84,7 +85,7 @@ int ff_shared_stop(struct ff_snapshot *snap);
 /* Copies what is suspect in one page table, and what it maps of shared memory. In the stop. */
 void ff_shared_settle(struct ff_space *space, const struct ff_leaf *leaf);
 /* Copies what is left. Outside the stop. */
-int ff_shared_finalize(struct ff_snapshot *snap);
+int ff_shared_finalize(struct ff_snapshot *snap, struct ff_pace *pace);
 /* No hook touches it any more, once ff_hook_drain() returns. Returns whether there is need for that. */
 bool ff_shared_end(struct ff_snapshot *snap);
 /* Hands the copies over to the snapshot, VMA by VMA. After ff_shared_finalize(). */

@@ -8,6 +8,7 @@
 
 #include "block.h"
 #include "hook.h"
+#include "pace.h"
 #include "stall.h"
 
 /* ---- on behalf of the hooks -------------------------------------------- */
@@ -148,7 +149,8 @@ void ff_shared_truncate(struct ff_shared *shared, loff_t start, loff_t end)
 
 /* ---- the rest ---------------------------------------------------------- */
 
-static int ff_shared_finalize_block(struct ff_snapshot *snap, struct ff_shared *shared, struct ff_block *block)
+static int ff_shared_finalize_block(struct ff_snapshot *snap, struct ff_shared *shared, struct ff_block *block,
+				    struct ff_pace *pace)
 {
 	u32 index = 0;
 
@@ -158,14 +160,14 @@ static int ff_shared_finalize_block(struct ff_snapshot *snap, struct ff_shared *
 		ff_block_copy(shared, block, index, index + 1, NULL, FF_PATH_BACKGROUND);
 		spin_unlock(&block->lock);
 		index++;
+		ff_pace(pace);
 	}
 	if (fatal_signal_pending(current))
 		return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
-	cond_resched();
 	return 0;
 }
 
-int ff_shared_finalize(struct ff_snapshot *snap)
+int ff_shared_finalize(struct ff_snapshot *snap, struct ff_pace *pace)
 {
 	struct ff_shared *shared;
 	struct ff_block *block;
@@ -175,7 +177,7 @@ int ff_shared_finalize(struct ff_snapshot *snap)
 	list_for_each_entry(shared, &snap->shared, link) {
 		xa_for_each(&shared->blocks, key, block)
 		{
-			err = ff_shared_finalize_block(snap, shared, block);
+			err = ff_shared_finalize_block(snap, shared, block, pace);
 			if (err)
 				return err;
 		}

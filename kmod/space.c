@@ -22,6 +22,12 @@
 #define FF_LOCK_TRIES 2000
 
 /*
+ * Where LAZY gives way to PUD: whoever writes first to a gigabyte that is armed as a whole waits until its page tables
+ * are walked, but for no more than that one; LAZY would stop everybody for as long per gigabyte (docs/performance.md).
+ */
+#define FF_LARGE_PAGES (PUD_SIZE >> PAGE_SHIFT)
+
+/*
  * Secondary page tables (KVM, RDMA ODP, HMM) are told of a write-protection by __mmu_notifier_invalidate_range_start(),
  * which is not exported: their writes would miss the snapshot. Asked before the stop, and again in it: a target may
  * have got some.
@@ -171,10 +177,16 @@ static int ff_space_note_vmas(struct ff_snapshot *snap, struct ff_space *space)
 
 static void ff_space_choose(struct ff_snapshot *snap, struct ff_space *space)
 {
-	bool asked = snap->take->arm != FF_ARM_AUTO;
-
-	space->arm_mode = asked ? snap->take->arm : FF_ARM_LAZY;
-	space->arm_reason = asked ? FF_ARM_ASKED : FF_ARM_DEFAULT;
+	if (snap->take->arm != FF_ARM_AUTO) {
+		space->arm_mode = snap->take->arm;
+		space->arm_reason = FF_ARM_ASKED;
+	} else if (get_mm_rss(space->mm) >= FF_LARGE_PAGES) {
+		space->arm_mode = FF_ARM_PUD;
+		space->arm_reason = FF_ARM_LARGE;
+	} else {
+		space->arm_mode = FF_ARM_LAZY;
+		space->arm_reason = FF_ARM_DEFAULT;
+	}
 	if (space->arm_mode != FF_ARM_EAGER && !ff_hook_ready()) {
 		space->arm_mode = FF_ARM_EAGER;
 		space->arm_reason = FF_ARM_NO_HOOK;

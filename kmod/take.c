@@ -12,6 +12,7 @@
 #include "file.h"
 #include "image.h"
 #include "lazy.h"
+#include "pace.h"
 #include "regs.h"
 #include "shared.h"
 #include "space.h"
@@ -216,15 +217,20 @@ static int ff_thaw_tasks(struct ff_snapshot *snap)
 /* Takes the references and makes the copies that the stop left for later, and puts them in order. */
 static int ff_finalize_lazy(struct ff_snapshot *snap)
 {
+	struct ff_pace pace;
 	u32 index;
 	int err = 0;
 
+	ff_pace_begin(&pace);
 	for (index = 0; index < snap->space_count && !err; index++) {
 		if (snap->spaces[index].lazy)
-			err = ff_lazy_finalize(snap, &snap->spaces[index]);
+			err = ff_lazy_finalize(snap, &snap->spaces[index], &pace);
 	}
 	if (!err)
-		err = ff_shared_finalize(snap);
+		err = ff_shared_finalize(snap, &pace);
+	ff_pace_end(&pace);
+	snap->take->pass_ns = pace.work_ns;
+	snap->take->rest_ns = pace.rest_ns;
 	if (err)
 		return err;
 	ff_lazy_end(snap);
@@ -389,6 +395,8 @@ int ff_take(struct ff_take *take, struct file **file)
 		take->window_ns = 0;
 		take->stall_ns = 0;
 		take->shared_ns = 0;
+		take->pass_ns = 0;
+		take->rest_ns = 0;
 		memset(&take->counts, 0, sizeof(take->counts));
 		memset(take->phases, 0, sizeof(take->phases));
 		take->failure = (struct ff_failure){ .target = -1 };

@@ -132,6 +132,8 @@ pub const ARM_DEFAULT: u32 = 2;
 pub const ARM_NO_HOOK: u32 = 3;
 /// `ARM_LAZY`, not `ARM_PUD`: `io_uring`'s workers of the process could write unseen.
 pub const ARM_WORKERS: u32 = 4;
+/// `ARM_AUTO`, PUD: LAZY would stop it for longer than PUD keeps anybody afterwards.
+pub const ARM_LARGE: u32 = 5;
 /// As `FREEZE_IPI`.
 pub const FREEZE_AUTO: u32 = 0;
 /// A thread is still when it is parked, or sleeps in the kernel.
@@ -289,6 +291,10 @@ pub struct Take {
     pub stall_ns: u64,
     /// Out: how much of the window shared memory took.
     pub shared_ns: u64,
+    /// Out: how long the pass worked that holds and copies what the window left (`PATH_BACKGROUND`).
+    pub pass_ns: u64,
+    /// Out: how long it rested in between, so that others had the processor.
+    pub rest_ns: u64,
     /// Failure.
     pub failure: Failure,
     /// Counts.

@@ -107,6 +107,7 @@ impl Arm {
             abi::ARM_ASKED => "asked for",
             abi::ARM_DEFAULT => "the default",
             abi::ARM_NO_HOOK => "the kernel's page fault handler cannot be hooked; see `freezeframe doctor`",
+            abi::ARM_LARGE => "so large that lazy would stop it for longer",
             abi::ARM_WORKERS => "not pud, for io_uring's workers of the process could write unseen",
             _ => "unknown",
         }

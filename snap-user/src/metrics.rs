@@ -1,8 +1,8 @@
 //! What Prometheus sees. Every metric is defined here, with the code that moves it.
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder, exponential_buckets,
+    CounterVec, Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
+    Opts, Registry, TextEncoder, exponential_buckets,
 };
 use snap_common::phase::Phase;
 
@@ -37,6 +37,7 @@ pub struct Metrics {
     snapshots: IntCounterVec,
     pages_armed: IntCounter,
     pages_finalized: IntCounterVec,
+    pass: CounterVec,
     processes_armed: IntCounterVec,
     image_bytes: IntCounter,
 }
@@ -91,6 +92,13 @@ impl Metrics {
             ),
             &["path"],
         )?;
+        let pass = CounterVec::new(
+            Opts::new(
+                "freezeframe_pass_seconds_total",
+                "What the pass after the window cost that holds what is armed lazily: at work, and at rest",
+            ),
+            &["activity"],
+        )?;
         let processes_armed = IntCounterVec::new(
             Opts::new(
                 "freezeframe_processes_armed_total",
@@ -112,6 +120,9 @@ impl Metrics {
         for (path, _) in Finalized::default().by_path() {
             pages_finalized.with_label_values(&[path]);
         }
+        for activity in ["work", "rest"] {
+            pass.with_label_values(&[activity]);
+        }
         for mode in Arm::NAMES {
             processes_armed.with_label_values(&[mode]);
         }
@@ -122,6 +133,7 @@ impl Metrics {
         registry.register(Box::new(snapshots.clone()))?;
         registry.register(Box::new(pages_armed.clone()))?;
         registry.register(Box::new(pages_finalized.clone()))?;
+        registry.register(Box::new(pass.clone()))?;
         registry.register(Box::new(processes_armed.clone()))?;
         registry.register(Box::new(image_bytes.clone()))?;
         registry.register(Box::new(build))?;
@@ -133,6 +145,7 @@ impl Metrics {
             snapshots,
             pages_armed,
             pages_finalized,
+            pass,
             processes_armed,
             image_bytes,
         })
@@ -153,6 +166,9 @@ impl Metrics {
         }
         self.window.observe(seconds(report.window_ns));
         self.stall.observe(seconds(report.stall_ns));
+        for (activity, ns) in [("work", report.pass_ns), ("rest", report.rest_ns)] {
+            self.pass.with_label_values(&[activity]).inc_by(seconds(ns));
+        }
         for (path, pages) in report.finalized.by_path() {
             self.pages_finalized.with_label_values(&[path]).inc_by(pages);
         }
@@ -210,6 +226,8 @@ mod tests {
             window_ns: 9_000,
             shared_ns: 0,
             stall_ns: 700,
+            pass_ns: 5_000_000,
+            rest_ns: 1_000_000,
             finalized: Finalized {
                 background: 11,
                 ..Finalized::default()
@@ -251,6 +269,8 @@ mod tests {
             "freezeframe_phase_duration_seconds_bucket{phase=\"arm\",le=\"0.000004\"} 1",
             "freezeframe_window_duration_seconds_count 1",
             "freezeframe_stall_duration_seconds_bucket{le=\"0.000001\"} 1",
+            "freezeframe_pass_seconds_total{activity=\"work\"} 0.005",
+            "freezeframe_pass_seconds_total{activity=\"rest\"} 0.001",
             "freezeframe_pages_finalized_total{path=\"background\"} 11",
             "freezeframe_processes_armed_total{mode=\"lazy\"} 1",
             "freezeframe_snapshots_total{result=\"ok\"} 1",

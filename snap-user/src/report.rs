@@ -26,6 +26,12 @@ pub struct Report {
     /// The longest that a target was kept after the window, for a page to be held.
     #[serde(default)]
     pub stall_ns: u64,
+    /// How long the pass after the window worked that holds and copies what the window left.
+    #[serde(default)]
+    pub pass_ns: u64,
+    /// How long it rested in between, so that others had the processor.
+    #[serde(default)]
+    pub rest_ns: u64,
     /// Who held the pages that were armed lazily.
     #[serde(default)]
     pub finalized: Finalized,
@@ -152,6 +158,8 @@ impl Report {
             window_ns: take.window_ns,
             shared_ns: take.shared_ns,
             stall_ns: take.stall_ns,
+            pass_ns: take.pass_ns,
+            rest_ns: take.rest_ns,
             finalized: Finalized {
                 stop: take.counts.finalized[abi::PATH_STOP as usize],
                 fault: take.counts.finalized[abi::PATH_FAULT as usize],
@@ -207,11 +215,13 @@ impl Report {
         let _ = write!(
             table,
             "\n  window        {:>10}\n  shared memory {:>10} of it\n  longest stall {:>10} after it, of whoever was first to change \
-             a page\n  stood still   {:>10} threads of {} processes ({} parked, {} asleep in the kernel)\n  \
+             a page\n  background    {:>10} of work after it, with {} of rests\n  stood still   {:>10} threads of {} processes ({} parked, {} asleep in the kernel)\n  \
              pages armed   {:>10} ({})\n  pages copied  {:>10}\n  pages shared  {:>10} ({} of them copied in the window)\n",
             duration(self.window_ns),
             duration(self.shared_ns),
             duration(self.stall_ns),
+            duration(self.pass_ns),
+            duration(self.rest_ns),
             threads,
             self.processes,
             self.threads_parked,

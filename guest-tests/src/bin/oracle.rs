@@ -29,7 +29,8 @@ const PAGE: u64 = 4096;
 const HUGE: u64 = 2 << 20;
 const COUNTERS: u64 = 64;
 const CONSTANT: u64 = 64;
-const SHARED: u64 = 64;
+/// More than lie in the LRU's batches, whose pages look like pages in use.
+const SHARED: u64 = 256;
 
 fn main() {
     let arguments: Vec<_> = std::env::args().collect();

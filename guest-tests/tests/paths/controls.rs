@@ -12,6 +12,8 @@ use crate::{LAZY, PUD};
 const NO_FAULTS: i32 = 1;
 const NO_NOTICES: i32 = 2;
 const NO_GUP: i32 = 4;
+const NO_MAPPING: i32 = 8;
+const NO_FILE: i32 = 16;
 
 /// Runs a case without a hook. So many pages must be wrong, but for those that were held in the stop.
 fn assert_wrong(hook: i32, how: How, (action, kind, path): (&str, &str, u32), pages: usize) {
@@ -44,6 +46,44 @@ fn without_the_hook_of_page_faults_what_is_written_is_wrong() {
         for kind in ["small", "huge"] {
             assert_wrong(NO_FAULTS, LAZY, (action, kind, abi::PATH_FAULT), pages);
         }
+    }
+}
+
+#[test]
+fn without_the_hook_of_page_faults_shared_memory_is_wrong() {
+    for (action, pages) in [
+        ("write", 343),
+        ("fork_shared", 800),
+        ("read_file", 300),
+        ("vfork", 300),
+    ] {
+        for kind in ["shared", "shared_huge", "system_v"] {
+            assert_wrong(
+                NO_FAULTS | NO_MAPPING,
+                LAZY,
+                (action, kind, abi::PATH_FAULT),
+                pages,
+            );
+        }
+    }
+}
+
+#[test]
+fn without_the_hooks_of_mapping_what_becomes_writable_is_wrong() {
+    for (action, pages) in [("protect", 512), ("userfault_continue", 300)] {
+        assert_wrong(NO_MAPPING, LAZY, (action, "shared", abi::PATH_NOTIFIER), pages);
+    }
+    // Fifteen of sixteen are mapped with a neighbour.
+    let mapped = CASES.iter().find(|case| case.is_mapped_and_read());
+    let _knob = Knob::set("test_no_hook", NO_MAPPING);
+    let outcome = run(mapped.expect("there is such a case"), "shared", LAZY);
+    assert!(outcome.wrong_pages + BATCHED >= 280, "{:?}", outcome.take.counts);
+}
+
+#[test]
+fn without_the_hooks_of_files_what_is_written_to_them_is_wrong() {
+    for (action, pages) in [("written", 300), ("punch", BATCHED + 2), ("cut", BATCHED + 1)] {
+        assert_wrong(NO_FILE, LAZY, (action, "shared", abi::PATH_FILE), pages);
     }
 }
 

@@ -69,6 +69,11 @@ fn lazily_armed_pages_are_held_in_the_stop_or_at_last() {
 }
 
 #[test]
+fn pages_of_a_shared_file_are_copied_before_it_is_written_to() {
+    all(LAZY, |case| case.path == abi::PATH_FILE);
+}
+
+#[test]
 fn lazily_armed_gigabytes_are_held_by_whoever_is_first() {
     if Device::open().info().features & abi::FEATURE_ARM_PUD != 0 {
         all(PUD, |_| true);

@@ -1,6 +1,7 @@
 //! What is done to a target from outside, and what the cases need around them.
 
 use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::thread::sleep;
@@ -50,6 +51,84 @@ pub fn write_by_proc(target: &Target) {
     memory
         .write_all_at(&vec![BYTE; length()], target.at("region") + FIRST * PAGE)
         .expect("with force, if need be");
+}
+
+/// The file that a target has mapped.
+fn file(target: &Target) -> File {
+    File::options()
+        .read(true)
+        .write(true)
+        .open(format!("/proc/{}/fd/{}", target.pid(), target.at("file")))
+        .expect("it has the file open")
+}
+
+pub fn write_to_file(target: &Target) {
+    file(target)
+        .write_all_at(&vec![BYTE; length()], FIRST * PAGE)
+        .expect("it may be written");
+}
+
+/// All of a target's file, mapped for writing; unmapped at the end.
+pub struct Mapped {
+    start: *mut u8,
+    bytes: usize,
+}
+
+impl Mapped {
+    pub fn new(target: &Target) -> Self {
+        let bytes = usize::try_from(target.at("pages") * PAGE).unwrap();
+        let start = map(&file(target), 0, bytes);
+        Self { start, bytes }
+    }
+
+    /// Maps every page.
+    pub fn read(&self) {
+        for page in (0..self.bytes).step_by(4096) {
+            // SAFETY: within the mapping; the target may write there, so it is volatile.
+            unsafe { self.start.wrapping_add(page).read_volatile() };
+        }
+    }
+
+    pub fn write(&self) {
+        let first = usize::try_from(FIRST * PAGE).unwrap();
+        // SAFETY: within the mapping, and the target waits meanwhile.
+        unsafe { self.start.wrapping_add(first).write_bytes(BYTE, length()) };
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: nobody has a reference into it.
+        assert_eq!(unsafe { libc::munmap(self.start.cast(), self.bytes) }, 0);
+    }
+}
+
+fn map(file: &File, offset: i64, bytes: usize) -> *mut u8 {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a fresh mapping at an address of the kernel's choice.
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            protection,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            offset,
+        )
+    };
+    assert_ne!(start, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+    start.cast()
+}
+
+pub fn map_and_write(target: &Target) {
+    Mapped::new(target).write();
+}
+
+/// What is read is mapped with its neighbours, and so that it can be written to without another page fault.
+pub fn map_read_and_write(target: &Target) {
+    let mapped = Mapped::new(target);
+    mapped.read();
+    mapped.write();
 }
 
 /// A debugger writes the first word of pages.
@@ -150,6 +229,24 @@ impl Swap {
 impl Drop for Swap {
     fn drop(&mut self) {
         sh("swapoff /dev/zram0; echo 1 > /sys/block/zram0/reset");
+    }
+}
+
+/// Huge pages for shared memory of which that is advised.
+pub struct HugeShared;
+
+const SHARED_SIZE: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+
+impl HugeShared {
+    pub fn on() -> Self {
+        fs::write(SHARED_SIZE, "advise").expect("the kernel has them");
+        Self
+    }
+}
+
+impl Drop for HugeShared {
+    fn drop(&mut self) {
+        fs::write(SHARED_SIZE, "never").expect("the kernel has them");
     }
 }
 

@@ -9,7 +9,7 @@ use snap_common::abi;
 use snap_common::phase::Phase;
 
 use crate::cases::Case;
-use crate::outside::{Disk, MidSize, Swap};
+use crate::outside::{Disk, HugeShared, MidSize, Swap};
 
 /// Pages that lie in the LRU's batches look like pages in use, and are held in the stop: 31 per processor (6.12).
 pub const BATCHED: usize = 64;
@@ -36,9 +36,10 @@ pub fn run(case: &Case, kind: &str, how: How) -> Outcome {
     let disk = (case.action == "read_direct").then(Disk::new);
     let device = disk.as_ref().map_or("", |disk| disk.path());
     let mid = (kind == "mid").then(MidSize::on);
+    let shared = (kind == "shared_huge").then(HugeShared::on);
     let mut target = Target::spawn("paths", &[kind, case.action, device]);
-    drop(mid);
-    if kind == "huge" {
+    drop((mid, shared));
+    if ["huge", "shared_huge"].contains(&kind) {
         assert_huge(&target);
     }
     let held = Held::begin(target.pid(), how);
@@ -74,7 +75,7 @@ pub fn run(case: &Case, kind: &str, how: How) -> Outcome {
 
 fn assert_huge(target: &Target) {
     let huge = sh(&format!(
-        "awk '/AnonHugePages/ {{ kib += $2 }} END {{ print kib }}' /proc/{}/smaps",
+        "awk '/AnonHugePages|ShmemPmdMapped/ {{ kib += $2 }} END {{ print kib }}' /proc/{}/smaps",
         target.pid()
     ));
     assert!(huge.trim().parse::<u32>().unwrap() >= 4096, "{huge}");

@@ -5,6 +5,7 @@ use guest_tests::held::Held;
 use guest_tests::image::Image;
 use guest_tests::target::Target;
 
+use crate::outside::Mapped;
 use crate::run::wrong;
 use crate::{EAGER, LAZY, PUD};
 
@@ -41,4 +42,42 @@ fn a_second_snapshot_while_the_first_is_open() {
             }
         }
     }
+}
+
+/// The page tables of strangers are not looked at: what they can write to is copied in the stop.
+#[test]
+fn a_file_that_somebody_else_has_mapped_is_copied_in_the_stop() {
+    for how in [LAZY, PUD, EAGER] {
+        for kind in ["shared", "shared_huge"] {
+            let mut target = Target::spawn("paths", &[kind, "written"]);
+            let mapped = Mapped::new(&target);
+            mapped.read();
+            let held = Held::begin(target.pid(), how);
+            mapped.write();
+            assert!(!target.ask().is_empty());
+            let snapshot = held.release();
+            assert_eq!(wrong(&target, &snapshot, kind), [0_usize; 0], "{how:?} {kind}");
+            let counts = snapshot.take.counts;
+            assert_eq!(
+                (counts.pages_shared, counts.pages_shared_stop),
+                (1024, 1024),
+                "{how:?}"
+            );
+        }
+    }
+}
+
+/// Each page of a file that all of them map is copied once.
+#[test]
+fn a_file_that_several_targets_map_is_copied_once() {
+    let target = Target::spawn("oracle", &["64", "small"]);
+    target.assert_runs();
+    let child = i32::try_from(target.at("child")).unwrap();
+    let both = Device::open().take_how(&[target.pid(), child], LAZY).unwrap();
+    let one = Device::open().take_how(&[child], LAZY).unwrap();
+    let (both, one) = (both.take.counts, one.take.counts);
+    assert_eq!(both.pages_shared, one.pages_shared, "{both:?} {one:?}");
+    // The parent, which is no target of the second, can write to it.
+    assert!(both.pages_shared_stop < both.pages_shared, "{both:?}");
+    assert_eq!(one.pages_shared_stop, one.pages_shared, "{one:?}");
 }

@@ -36,7 +36,7 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         Failure { reason, phase, target, pid, detail, bound }
         Stamp { begin_ns, end_ns }
         Counts { pages_armed, pages_copied, pages_swapped_in, pages_prefaulted, pages_unreadable, huge_armed, pages_shared, pages_shared_stop, finalized, processes, threads_parked, threads_asleep, threads_kernel, threads_woken, rescans }
-        Take { size, flags, targets, target_count, deadline_ms, fd, arm, freeze, reserved, id, image_bytes, window_ns, stall_ns, shared_ns, failure, counts, phases }
+        Take { size, flags, targets, target_count, deadline_ms, fd, arm, freeze, reserved, id, image_bytes, window_ns, stall_ns, shared_ns, pass_ns, rest_ns, failure, counts, phases }
         Table { offset, count, stride }
         ImageHeader { magic, version, page_size, snapshot_id, instant_ns, instant_realtime_ns, data_offset, data_pages, processes, threads, vmas, runs, blobs }
         Blob { offset, length }
@@ -112,6 +112,7 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         ARM_DEFAULT,
         ARM_NO_HOOK,
         ARM_WORKERS,
+        ARM_LARGE,
         FREEZE_AUTO,
         FREEZE_SOFT,
         FREEZE_IPI,

@@ -27,6 +27,22 @@ pub fn fork(memory: &mut Memory) {
     memory.check();
 }
 
+/// The child writes to what both have, through entries of its own.
+pub fn fork_shared(memory: &mut Memory) {
+    // SAFETY: there is no other thread.
+    let child = unsafe { libc::fork() };
+    sys::checked("fork", child);
+    if child == 0 {
+        memory.check();
+        write_and_check(memory, 200, 1000);
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(0) };
+    }
+    reap(child);
+    memory.note_words(&memory.span(200, 1000));
+    memory.check();
+}
+
 fn write_and_check(memory: &mut Memory, first: usize, last: usize) {
     for address in memory.span(first, last) {
         memory.write(&[address]);

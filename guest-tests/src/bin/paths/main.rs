@@ -30,7 +30,8 @@ fn main() {
     let mut memory = Memory::new(&arguments[1]);
     let device = arguments.get(3).map_or("", String::as_str);
     let act = prepare(&arguments[2], &mut memory, device);
-    println!("region {} pages {PAGES} salt {SALT}", memory.start);
+    let file = memory.file.as_ref().map_or(0, std::os::fd::AsRawFd::as_raw_fd);
+    println!("region {} pages {PAGES} salt {SALT} file {file}", memory.start);
     wait();
     BEGIN.store(sys::now(), Ordering::Relaxed);
     act(&mut memory);
@@ -89,10 +90,12 @@ fn prepare(action: &str, memory: &mut Memory, device: &str) -> Action {
         "fixed" => kernel::read_fixed(memory),
         "register" => Box::new(kernel::register_and_read),
         "fork" => Box::new(family::fork),
+        "fork_shared" => Box::new(family::fork_shared),
         "vfork" => Box::new(family::vfork),
         "exec" => Box::new(family::exec),
         "exit" => Box::new(family::exit),
         "userfault_protect" => userfault::protect(memory),
+        "userfault_continue" => userfault::continue_elsewhere(memory),
         "userfault_move" => userfault::relocate(memory),
         other => Box::new(mapping::action(other)),
     }

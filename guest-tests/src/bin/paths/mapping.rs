@@ -28,6 +28,9 @@ pub fn action(name: &str) -> fn(&mut Memory) {
         "collapse" => collapse,
         "offline" => offline,
         "truncate" => truncate,
+        "drop_shared" => drop_shared,
+        "punch" => punch,
+        "cut" => cut,
         other => panic!("{other}"),
     }
 }
@@ -195,4 +198,31 @@ fn truncate(memory: &mut Memory) {
     memory.note_all(&memory.span(FIRST, PAGES), ZERO);
     memory.check();
     memory.write(&memory.span(FIRST, LAST));
+}
+
+/// The entries go, what is in the file stays.
+fn drop_shared(memory: &mut Memory) {
+    sys::advise(memory.at(FIRST), BYTES, libc::MADV_DONTNEED);
+    memory.check();
+    memory.write(&memory.span(FIRST, LAST));
+}
+
+/// A hole that begins and ends in the midst of pages.
+fn punch(memory: &mut Memory) {
+    sys::punch(memory.descriptor(), 100 * PAGE + 1000, 300 * PAGE);
+    memory.forget(&memory.span(100, 101));
+    memory.forget(&memory.span(400, 401));
+    memory.note_all(&memory.span(101, 400), ZERO);
+    memory.check();
+    memory.write(&memory.span(200, 300));
+}
+
+/// The file ends in the midst of a page for a while.
+fn cut(memory: &mut Memory) {
+    sys::resize(memory.descriptor(), 500 * PAGE + 1000);
+    sys::resize(memory.descriptor(), memory.bytes());
+    memory.forget(&memory.span(500, 501));
+    memory.note_all(&memory.span(501, PAGES), ZERO);
+    memory.check();
+    memory.write(&memory.span(600, 700));
 }

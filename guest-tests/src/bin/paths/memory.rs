@@ -51,15 +51,21 @@ impl Memory {
     pub fn new(kind: &str) -> Self {
         let bytes = PAGES * PAGE;
         let start = ALONE;
-        let file = (kind == "file").then(|| sys::memory_file(bytes + TABLE));
+        let shared = ["shared", "shared_huge"].contains(&kind);
+        let file = (kind == "file" || shared).then(|| sys::memory_file(bytes + TABLE));
         let flags = match &file {
+            Some(_) if shared => libc::MAP_SHARED,
             Some(_) => libc::MAP_PRIVATE,
             None => sys::PRIVATE,
         };
         let descriptor = file.as_ref().map_or(-1, std::os::fd::AsRawFd::as_raw_fd);
-        sys::map(start, bytes, flags | libc::MAP_FIXED_NOREPLACE, descriptor);
-        let huge = ["huge", "torn", "mid"].contains(&kind);
-        if file.is_none() {
+        if kind == "system_v" {
+            sys::attach_system_v(start, bytes);
+        } else {
+            sys::map(start, bytes, flags | libc::MAP_FIXED_NOREPLACE, descriptor);
+        }
+        let huge = ["huge", "torn", "mid", "shared_huge"].contains(&kind);
+        if kind != "file" {
             let advice = if huge {
                 libc::MADV_HUGEPAGE
             } else {
@@ -142,6 +148,14 @@ impl Memory {
         }
     }
 
+    /// Writes to a page of the file where it is mapped once more.
+    pub fn write_through(&mut self, place: usize, address: usize) {
+        for offset in (0..PAGE).step_by(8) {
+            store(place + offset, (address + offset) ^ self.salt);
+        }
+        self.note_words(&[address]);
+    }
+
     /// As [`Self::write`], from a thread, without noting it.
     pub fn write_unnoted(salt: usize, address: usize) {
         for offset in (0..PAGE).step_by(8) {
@@ -190,6 +204,17 @@ impl Memory {
     pub fn forget(&mut self, addresses: &[usize]) {
         for address in addresses {
             self.pages.remove(address);
+        }
+    }
+
+    /// Somebody has written there as [`Self::write`] does.
+    pub fn note_words(&mut self, addresses: &[usize]) {
+        for address in addresses {
+            let content = Content::Words {
+                origin: *address,
+                salt: self.salt,
+            };
+            self.note(*address, content);
         }
     }
 

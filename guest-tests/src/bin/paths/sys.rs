@@ -16,6 +16,20 @@ pub fn map(at: usize, bytes: usize, flags: i32, file: i32) -> usize {
     address as usize
 }
 
+/// Attaches memory of System V's kind, which goes with the last who has it.
+pub fn attach_system_v(at: usize, bytes: usize) {
+    // SAFETY: no memory is involved.
+    let id = unsafe { libc::shmget(libc::IPC_PRIVATE, bytes, libc::IPC_CREAT | 0o600) };
+    checked("shmget", id);
+    // SAFETY: nothing lies there, or it fails.
+    let address = unsafe { libc::shmat(id, at as *const _, 0) };
+    assert_eq!(address as usize, at, "shmat: {}", io::Error::last_os_error());
+    // SAFETY: it stays for as long as it is attached.
+    checked("shmctl", unsafe {
+        libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut())
+    });
+}
+
 /// Gives memory up.
 pub fn unmap(at: usize, bytes: usize) {
     // SAFETY: the caller does not look at it any more.
@@ -72,6 +86,17 @@ pub fn resize(file: i32, bytes: usize) {
     let bytes = i64::try_from(bytes).expect("small");
     // SAFETY: the caller does not look at mapped pages behind the end.
     checked("ftruncate", unsafe { libc::ftruncate(file, bytes) });
+}
+
+/// Makes a hole in a file.
+pub fn punch(file: i32, start: usize, bytes: usize) {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    let (start, bytes) = (
+        i64::try_from(start).expect("small"),
+        i64::try_from(bytes).expect("small"),
+    );
+    // SAFETY: the caller does not rely on what was there.
+    checked("fallocate", unsafe { libc::fallocate(file, mode, start, bytes) });
 }
 
 /// A system call by its number, with the answer.

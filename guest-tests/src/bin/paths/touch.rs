@@ -1,6 +1,6 @@
 //! Page faults.
 
-use crate::memory::{Content, Memory};
+use crate::memory::Memory;
 use crate::sys;
 
 pub fn write(memory: &mut Memory) {
@@ -19,15 +19,7 @@ pub fn write_threads(memory: &mut Memory) {
             });
         }
     });
-    for address in all {
-        memory.note(
-            address,
-            Content::Words {
-                origin: address,
-                salt,
-            },
-        );
-    }
+    memory.note_words(&all);
 }
 
 pub fn lock(memory: &mut Memory) {

@@ -10,13 +10,17 @@ use crate::{Action, sys};
 const API: libc::Ioctl = 0xc018_aa3f;
 const REGISTER: libc::Ioctl = 0xc020_aa00;
 const WRITEPROTECT: libc::Ioctl = 0xc018_aa06;
+const CONTINUE: libc::Ioctl = 0xc020_aa07;
 const MOVE: libc::Ioctl = 0xc028_aa05;
 
 const VERSION: u64 = 0xaa;
 const FEATURE_WP: u64 = 1;
+const FEATURE_WP_SHMEM: u64 = 1 << 12;
+const FEATURE_MINOR_SHMEM: u64 = 1 << 10;
 const FEATURE_MOVE: u64 = 1 << 16;
 const MODE_MISSING: u64 = 1;
 const MODE_WP: u64 = 2;
+const MODE_MINOR: u64 = 4;
 
 /// A userfaultfd with features; none where the kernel does not have them.
 fn open(features: u64) -> Option<File> {
@@ -41,7 +45,7 @@ fn command(file: &File, request: libc::Ioctl, arguments: &mut [u64]) -> std::io:
 
 /// Write-protects everything, waits for a writer, and lets it go on.
 pub fn protect(memory: &mut Memory) -> Action {
-    let mut file = open(FEATURE_WP).expect("the kernel has it");
+    let mut file = open(FEATURE_WP | FEATURE_WP_SHMEM).expect("the kernel has it");
     let (start, bytes) = (memory.start as u64, memory.bytes() as u64);
     command(&file, REGISTER, &mut [start, bytes, MODE_WP, 0]).expect("UFFDIO_REGISTER");
     Box::new(move |memory| {
@@ -89,5 +93,24 @@ pub fn relocate(memory: &mut Memory) -> Action {
             .filter(|page| memory.has(*page))
             .collect();
         memory.write(&pages);
+    })
+}
+
+/// Maps the file once more, has its pages installed there without a page fault, and writes to them.
+pub fn continue_elsewhere(memory: &mut Memory) -> Action {
+    const FIRST: usize = 100;
+    const LAST: usize = 400;
+    let file = open(FEATURE_MINOR_SHMEM).expect("the kernel has it");
+    let bytes = memory.bytes();
+    Box::new(move |memory| {
+        let place = sys::map(0, bytes, libc::MAP_SHARED, memory.descriptor());
+        command(&file, REGISTER, &mut [place as u64, bytes as u64, MODE_MINOR, 0]).expect("UFFDIO_REGISTER");
+        let (start, length) = (place + FIRST * PAGE, (LAST - FIRST) * PAGE);
+        command(&file, CONTINUE, &mut [start as u64, length as u64, 0, 0]).expect("UFFDIO_CONTINUE");
+        let pages = memory.span(FIRST, LAST);
+        for (index, page) in pages.iter().enumerate() {
+            memory.write_through(start + index * PAGE, *page);
+        }
+        memory.check();
     })
 }
