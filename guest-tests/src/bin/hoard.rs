@@ -1,6 +1,6 @@
 //! A process with much memory that measures what happens to it: `cargo xtask bench window` snapshots and forks it.
 //!
-//! Usage: `hoard MIB small|huge THREADS SPINNING BOARD`. Of its threads, `SPINNING` are always busy, the main one takes
+//! Usage: `hoard MIB small|huge|shared THREADS SPINNING BOARD`. Of its threads, `SPINNING` are always busy, the main one takes
 //! commands, and the others sleep in the kernel. Each line of standard input is a command, and is answered with a line of
 //! names and numbers:
 //!
@@ -44,7 +44,7 @@ fn main() {
     // A session of its own: criu dumps whole ones.
     // SAFETY: no memory is involved.
     unsafe { libc::setsid() };
-    let hoard = Hoard::new(pages, arguments[2] == "huge");
+    let hoard = Hoard::new(pages, &arguments[2]);
     hoard.renew();
     for number in 1..threads {
         thread::spawn(move || {
@@ -183,14 +183,19 @@ struct Hoard {
 }
 
 impl Hoard {
-    fn new(pages: usize, huge: bool) -> Self {
+    fn new(pages: usize, kind: &str) -> Self {
+        let sharing = if kind == "shared" {
+            libc::MAP_SHARED
+        } else {
+            libc::MAP_PRIVATE
+        };
         // SAFETY: a fresh mapping at an address of the kernel's choice.
         let address = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
                 pages * PAGE + HUGE,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                sharing | libc::MAP_ANONYMOUS,
                 -1,
                 0,
             )
@@ -198,7 +203,7 @@ impl Hoard {
         assert_ne!(address, libc::MAP_FAILED);
         let base = (address as usize).next_multiple_of(HUGE);
         let hoard = Self { base, pages };
-        hoard.advise(if huge {
+        hoard.advise(if kind == "huge" {
             libc::MADV_HUGEPAGE
         } else {
             libc::MADV_NOHUGEPAGE

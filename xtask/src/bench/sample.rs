@@ -59,6 +59,17 @@ pub struct Window {
     pub huge_kib: u64,
 }
 
+/// How long a process with shared memory stood still.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// How much it was.
+    pub mib: u64,
+    /// How it was armed.
+    pub method: String,
+    /// The window.
+    pub ns: u64,
+}
+
 /// How long it took to bring 64 threads to a stop.
 #[derive(Clone, Debug)]
 pub struct Freeze {
@@ -98,6 +109,8 @@ pub struct Samples {
     pub watched: Vec<Window>,
     /// The longest gap that a target saw when nothing happened to it.
     pub baselines: Vec<u64>,
+    /// Windows of shared memory.
+    pub shared: Vec<Shared>,
     /// Freezes.
     pub freezes: Vec<Freeze>,
     /// Writes.
@@ -124,6 +137,11 @@ impl Samples {
             Some("window") => self.windows.push(window(&line, method)?),
             Some("watched") => self.watched.push(window(&line, method)?),
             Some("baseline") => self.baselines.push(number(&line, "ns")?),
+            Some("shared") => self.shared.push(Shared {
+                mib: number(&line, "mib")?,
+                method,
+                ns: number(&line["report"], "window_ns")?,
+            }),
             Some("freeze") => self.freezes.push(Freeze {
                 spinning: number(&line, "spinning")?,
                 method,
@@ -280,6 +298,13 @@ mod tests {
         let samples = Samples::parse(line).unwrap();
         assert_eq!(samples.of(FORK, |case| case.huge && case.threads == 8), [7]);
         assert!(Samples::parse("{}").is_err());
+    }
+
+    #[test]
+    fn shared_memory_is_kept_apart() {
+        let samples = sample(r#""what":"shared","method":"lazy","mib":64"#);
+        assert!(samples.windows.is_empty());
+        assert_eq!((samples.shared[0].ns, samples.shared[0].mib), (300, 64));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub fn all(samples: &Samples) -> Vec<Table> {
         by_size(samples, true),
         ratios(samples, true),
         by_number(samples),
+        shared(samples),
         freezes(samples),
         afterwards::table(samples),
         agreement::table(samples),
@@ -154,6 +155,38 @@ fn by_number(samples: &Samples) -> Table {
             spread(samples, &method, case).map_or(NOTHING.to_owned(), |spread| spread.to_string())
         });
         table.row([label(&method)].into_iter().chain(cells).collect());
+    }
+    table
+}
+
+fn shared(samples: &Samples) -> Table {
+    let mut table = Table::new(
+        "The window, shared memory",
+        "One process whose memory is `MAP_SHARED | MAP_ANONYMOUS`. `--arm eager` copies it in the window; `fork()` would not copy it \
+         at all.",
+        &["", "64 MiB", "/ eager", "256 MiB", "/ eager"],
+    );
+    if samples.shared.is_empty() {
+        return table;
+    }
+    let of = |method: &str, mib: u64| {
+        let wanted = samples
+            .shared
+            .iter()
+            .filter(|sample| sample.method == method && sample.mib == mib);
+        Spread::of(&wanted.map(|sample| sample.ns).collect::<Vec<_>>())
+    };
+    for method in &samples.guest.arms {
+        let mut row = vec![label(method)];
+        for mib in [64, 256] {
+            let (ours, eager) = (of(method, mib), of("eager", mib));
+            row.push(ours.map_or(NOTHING.to_owned(), |spread| spread.to_string()));
+            let of = ours.zip(eager);
+            row.push(of.map_or(NOTHING.to_owned(), |(ours, eager)| {
+                ratio(ours.median, eager.median)
+            }));
+        }
+        table.row(row);
     }
     table
 }

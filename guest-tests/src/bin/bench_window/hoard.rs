@@ -36,8 +36,8 @@ pub struct Hoard {
 }
 
 impl Hoard {
-    /// Starts one, and waits until its memory is there.
-    pub fn start(mib: u64, huge: bool, threads: u64, spinning: u64) -> Self {
+    /// Starts one, and waits until its memory is there; `kind` is `small`, `huge` or `shared`.
+    pub fn start(mib: u64, kind: &str, threads: u64, spinning: u64) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let path = PathBuf::from(format!("{BOARDS}/{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
         if !path.parent().is_some_and(std::path::Path::is_dir) {
@@ -46,7 +46,7 @@ impl Hoard {
         let board = Board::create(&path);
         let mut child = Command::new("hoard")
             .arg(mib.to_string())
-            .arg(if huge { "huge" } else { "small" })
+            .arg(kind)
             .args([threads.to_string(), spinning.to_string()])
             .arg(&path)
             .stdin(Stdio::piped())
@@ -63,7 +63,7 @@ impl Hoard {
             output,
             path,
             board,
-            wanted_huge_kib: if huge { mib * 1024 } else { 0 },
+            wanted_huge_kib: if kind == "huge" { mib * 1024 } else { 0 },
         };
         hoard.hear();
         hoard

@@ -60,7 +60,8 @@ impl Case {
     }
 
     fn hoards(self) -> Vec<Hoard> {
-        let one = |_| Hoard::start(self.mib / self.processes, self.huge, self.threads, 0);
+        let kind = if self.huge { "huge" } else { "small" };
+        let one = |_| Hoard::start(self.mib / self.processes, kind, self.threads, 0);
         (0..self.processes).map(one).collect()
     }
 }
@@ -116,6 +117,9 @@ fn main() {
             threads,
             processes,
         });
+    }
+    for mib in [64, 256] {
+        bench.shared(mib);
     }
     for spinning in [8, 64] {
         bench.freezes(spinning);
@@ -187,10 +191,26 @@ impl Bench {
         self.out.sample("baseline", "none", round, &case.json(), &found);
     }
 
+    /// Snapshots of a process whose memory is shared: what fork() does not copy.
+    fn shared(&mut self, mib: u64) {
+        let mut hoard = Hoard::start(mib, "shared", 1, 0);
+        let mut methods = self.freezeframe.arms.clone();
+        for round in 0..self.rounds {
+            methods.rotate_left(1);
+            for method in &methods {
+                hoard.renew();
+                let report = self.freezeframe.take(&[hoard.pid()], &["--arm", method]);
+                let found = json!({ "report": report });
+                self.out
+                    .sample("shared", method, round, &json!({ "mib": mib }), &found);
+            }
+        }
+    }
+
     /// Freezes 64 threads in each way.
     fn freezes(&mut self, spinning: u64) {
         const THREADS: u64 = 64;
-        let mut hoard = Hoard::start(16, false, THREADS, spinning.min(THREADS - 1));
+        let mut hoard = Hoard::start(16, "small", THREADS, spinning.min(THREADS - 1));
         let mut methods = self.freezeframe.freezes.clone();
         let case = json!({ "threads": THREADS, "spinning": spinning });
         for round in 0..self.rounds {
@@ -213,7 +233,7 @@ impl Bench {
 
     /// What a writer pays after a fork and after each kind of snapshot, and without either.
     fn writes(&mut self, mib: u64) {
-        let mut hoard = Hoard::start(mib, false, 1, 0);
+        let mut hoard = Hoard::start(mib, "small", 1, 0);
         let mut methods = vec!["none".to_owned(), "fork".to_owned()];
         methods.extend(self.freezeframe.arms.iter().cloned());
         for round in 0..self.rounds.min(5) {
