@@ -13,6 +13,7 @@
 #include <asm/tlbflush.h>
 
 #include "compat.h"
+#include "crew.h"
 #include "gib.h"
 #include "lazy.h"
 #include "shared.h"
@@ -217,12 +218,21 @@ static bool ff_cpu_is_not_lazy(int cpu, void *unused)
 
 /*
  * flush_tlb_mm_range() is not exported. The generation makes every CPU that comes to this mm later flush;
- * those that have it loaded now flush here.
+ * those that have it loaded now flush here. One interrupt for all of them; takes are serialized, so one mask is enough.
  */
-static void ff_flush_tlbs(struct mm_struct *mm)
+static void ff_flush_tlbs(struct ff_snapshot *snap)
 {
-	atomic64_inc(&mm->context.tlb_gen);
-	on_each_cpu_cond_mask(ff_cpu_is_not_lazy, ff_flush_this_cpu, NULL, true, mm_cpumask(mm));
+	static struct cpumask loaded;
+	u32 index;
+
+	cpumask_clear(&loaded);
+	for (index = 0; index < snap->space_count; index++) {
+		struct mm_struct *mm = snap->spaces[index].mm;
+
+		atomic64_inc(&mm->context.tlb_gen);
+		cpumask_or(&loaded, &loaded, mm_cpumask(mm));
+	}
+	on_each_cpu_cond_mask(ff_cpu_is_not_lazy, ff_flush_this_cpu, NULL, true, &loaded);
 }
 
 static int ff_arm_vma(struct ff_walk *walk, struct ff_vma *noted)
@@ -245,42 +255,91 @@ static int ff_arm_vma(struct ff_walk *walk, struct ff_vma *noted)
 	return err;
 }
 
-static const struct ff_walk_ops *ff_space_ops(const struct ff_space *space)
+static int ff_arm_interrupted(struct ff_snapshot *snap)
 {
-	switch (space->arm_mode) {
-	case FF_ARM_PUD:
-		return &ff_gib_ops;
-	case FF_ARM_LAZY:
-		return &ff_lazy_ops;
-	default:
-		return &ff_arm_ops;
-	}
+	return fatal_signal_pending(current) ? ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0) : 0;
 }
 
-int ff_space_arm(struct ff_snapshot *snap, struct ff_space *space)
+/* EAGER, whose pages come in order, and PUD, which is done before a helper comes. */
+static int ff_space_arm(struct ff_snapshot *snap, struct ff_space *space)
 {
-	struct ff_walk walk = { .snap = snap, .space = space, .ops = ff_space_ops(space) };
+	struct ff_walk walk = {
+		.snap = snap,
+		.space = space,
+		.ops = space->arm_mode == FF_ARM_PUD ? &ff_gib_ops : &ff_arm_ops,
+	};
 	u64 begin = ktime_get_ns(), held = snap->pages.count;
 	u32 index;
 	int err = 0;
 
-	/* As in fork(): GUP-fast that takes a pin meanwhile sees it and takes the slow road. */
-	raw_write_seqcount_begin(&space->mm->write_protect_seq);
-	for (index = 0; index < space->vma_count; index++) {
-		err = ff_arm_vma(&walk, &space->vmas[index]);
-		if (err)
-			break;
-		if (fatal_signal_pending(current)) {
-			err = ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
-			break;
-		}
-	}
-	raw_write_seqcount_end(&space->mm->write_protect_seq);
-	ff_flush_tlbs(space->mm);
-	if (!err && space->lazy)
-		err = ff_lazy_settle(&walk);
+	for (index = 0; index < space->vma_count && !err; index++)
+		err = ff_arm_vma(&walk, &space->vmas[index]) ?: ff_arm_interrupted(snap);
 	space->armed_pages = snap->pages.count - held - space->copied_pages;
 	snap->take->counts.pages_armed += space->armed_pages;
 	space->arm_ns = ktime_get_ns() - begin;
+	return err;
+}
+
+/* LAZY, all spaces together. */
+static int ff_arm_lazily(struct ff_snapshot *snap)
+{
+	struct ff_job job;
+	int err = 0;
+
+	ff_crew_begin(snap);
+	while (!err && ff_crew_next(&job)) {
+		struct ff_walk walk = {
+			.snap = snap,
+			.space = job.space,
+			.ops = &ff_lazy_ops,
+			.shared = ff_vma_is_shared_lazily(job.vma),
+		};
+		u64 begin = ktime_get_ns(), took;
+
+		err = ff_walk_range(&walk, job.start, job.end) ?: ff_arm_interrupted(snap);
+		took = ktime_get_ns() - begin;
+		job.space->arm_ns += took;
+		if (walk.shared)
+			snap->take->shared_ns += took;
+	}
+	ff_crew_end();
+	return err;
+}
+
+static int ff_spaces_walk(struct ff_snapshot *snap)
+{
+	bool lazily = false;
+	u32 index;
+	int err = 0;
+
+	for (index = 0; index < snap->space_count && !err; index++) {
+		struct ff_space *space = &snap->spaces[index];
+
+		if (space->arm_mode == FF_ARM_LAZY)
+			lazily = true;
+		else
+			err = ff_space_arm(snap, space);
+	}
+	return err || !lazily ? err : ff_arm_lazily(snap);
+}
+
+int ff_spaces_arm(struct ff_snapshot *snap)
+{
+	u32 index;
+	int err;
+
+	/* As in fork(): GUP-fast that takes a pin meanwhile sees it and takes the slow road. */
+	for (index = 0; index < snap->space_count; index++)
+		raw_write_seqcount_begin(&snap->spaces[index].mm->write_protect_seq);
+	err = ff_spaces_walk(snap);
+	for (index = 0; index < snap->space_count; index++)
+		raw_write_seqcount_end(&snap->spaces[index].mm->write_protect_seq);
+	ff_flush_tlbs(snap);
+	for (index = 0; index < snap->space_count && !err; index++) {
+		struct ff_walk walk = { .snap = snap, .space = &snap->spaces[index] };
+
+		if (walk.space->lazy)
+			err = ff_lazy_settle(&walk);
+	}
 	return err;
 }

@@ -5,7 +5,7 @@
 
 #include "snapshot.h"
 
-/* Arms one address space; the TLBs are flushed before it returns. mmap_lock and every VMA held for writing. */
-int ff_space_arm(struct ff_snapshot *snap, struct ff_space *space);
+/* Arms every address space; the TLBs are flushed before it returns. mmap_lock and every VMA held for writing. */
+int ff_spaces_arm(struct ff_snapshot *snap);
 
 #endif

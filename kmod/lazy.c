@@ -87,11 +87,14 @@ void ff_lazy_scan_hole(struct ff_walk *walk, unsigned long addr)
 
 /* ---- before the stop --------------------------------------------------- */
 
-struct ff_leaf *ff_lazy_add_leaf(struct ff_lazy *lazy, unsigned long addr, gfp_t gfp)
+struct ff_leaf *ff_lazy_add_leaf(struct ff_lazy *lazy, unsigned long addr, bool late, gfp_t gfp)
 {
 	struct ff_leaf *leaf = ff_leaf_new(addr, gfp);
 
-	if (leaf && xa_err(xa_store(&lazy->tables, addr >> PMD_SHIFT, leaf, gfp))) {
+	if (!leaf)
+		return NULL;
+	leaf->late = late;
+	if (xa_err(xa_store(&lazy->tables, addr >> PMD_SHIFT, leaf, gfp))) {
 		ff_leaf_free(leaf);
 		return NULL;
 	}
@@ -104,7 +107,7 @@ static int ff_note_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, 
 
 	if (walk->space->arm_mode == FF_ARM_PUD && ff_gib_note(lazy, addr))
 		return ff_walk_out_of_memory(walk);
-	if (xa_load(&lazy->tables, addr >> PMD_SHIFT) || ff_lazy_add_leaf(lazy, addr, GFP_KERNEL))
+	if (xa_load(&lazy->tables, addr >> PMD_SHIFT) || ff_lazy_add_leaf(lazy, addr, false, GFP_KERNEL))
 		return 0;
 	return ff_walk_out_of_memory(walk);
 }
@@ -170,10 +173,7 @@ static struct ff_leaf *ff_lazy_table(struct ff_lazy *lazy, unsigned long addr)
 
 	if (likely(leaf))
 		return leaf;
-	leaf = ff_lazy_add_leaf(lazy, addr, GFP_KERNEL);
-	if (leaf)
-		leaf->late = true;
-	return leaf;
+	return ff_lazy_add_leaf(lazy, addr, true, GFP_KERNEL);
 }
 
 /* What a suspect is finalized as later, in ff_lazy_settle(). */

@@ -80,7 +80,7 @@ void ff_lazy_scan_hole(struct ff_walk *walk, unsigned long addr);
 extern const struct ff_walk_ops ff_lazy_ops;
 int ff_lazy_arm_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end);
 int ff_lazy_arm_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end);
-struct ff_leaf *ff_lazy_add_leaf(struct ff_lazy *lazy, unsigned long addr, gfp_t gfp);
+struct ff_leaf *ff_lazy_add_leaf(struct ff_lazy *lazy, unsigned long addr, bool late, gfp_t gfp);
 /* Finalizes the suspects. In the stop, after the TLBs are flushed. */
 int ff_lazy_settle(struct ff_walk *walk);
 /* Finalizes what is left. Outside the stop. */

@@ -183,8 +183,8 @@ static int ff_arm(struct ff_snapshot *snap)
 		err = ff_space_note(snap, &snap->spaces[index]);
 	if (!err)
 		err = ff_shared_stop(snap);
-	for (index = 0; index < snap->space_count && !err; index++)
-		err = ff_space_arm(snap, &snap->spaces[index]);
+	if (!err)
+		err = ff_spaces_arm(snap);
 	if (!err)
 		err = ff_regs_copy(snap);
 	if (!err)

@@ -98,6 +98,26 @@ fn snapshots_asked_for_at_once_are_each_of_one_instant() {
     }
 }
 
+/// What is larger than a gigabyte would stand still for longer under LAZY than PUD keeps anybody.
+#[test]
+fn auto_goes_by_size() {
+    // Less memory is there than the writer may force to be copied; it is let go at once.
+    let how = How {
+        flags: abi::TAKE_FORCE,
+        ..How::default()
+    };
+    for (pages, mode, reason) in [
+        (PAGES, abi::ARM_LAZY, abi::ARM_DEFAULT),
+        ((1 << 30) / 4096, abi::ARM_PUD, abi::ARM_LARGE),
+    ] {
+        let oracle = Oracle::spawn(pages, "thp");
+        let snapshot = oracle.take(how);
+        let image = Image::open(&snapshot.file);
+        let process = image.process(oracle.target.pid());
+        assert_eq!((process.arm_mode, process.arm_reason), (mode, reason), "{pages} pages");
+    }
+}
+
 #[test]
 fn without_arming_the_snapshot_is_wrong() {
     let oracle = Oracle::spawn(PAGES, "small");
