@@ -31,6 +31,9 @@ pub struct Args {
     /// A clock of instructions, for measuring: one processor, slow, repeatable
     #[arg(long)]
     icount: bool,
+    /// Let idle processors poll, for measuring: no host has to wake them
+    #[arg(long)]
+    poll: bool,
     /// Which build of the module to load
     #[arg(long, value_enum, default_value = "release")]
     module: Choice,
@@ -91,6 +94,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     } else {
         Clock::Real
     };
+    job.poll = args.poll;
     job.module_args.clone_from(&args.module_args);
     job.timeout = args.timeout.map_or(job.timeout, Duration::from_secs);
     job.extra.clone_from(&args.extra);

@@ -36,6 +36,8 @@ pub struct Job {
     pub smp: u32,
     /// Its memory.
     pub mem_mib: u32,
+    /// Idle processors poll for work.
+    pub poll: bool,
     /// Which clock it has.
     pub clock: Clock,
     /// The module to load, if any.
@@ -80,6 +82,7 @@ impl Job {
             kernel,
             smp: 2,
             mem_mib: kernel.mem_mib(),
+            poll: false,
             clock: Clock::Real,
             module: None,
             module_args: String::new(),
@@ -116,6 +119,7 @@ impl Job {
             accel,
             smp: self.smp,
             mem_mib: self.mem_mib,
+            poll: self.poll,
             disks: Some(Disks {
                 root: &root,
                 input: &input,

@@ -16,9 +16,12 @@ pub fn written(samples: &Samples, method: &str, of: impl Fn(&Writes) -> Option<u
     )
 }
 
-/// The median write while the snapshot was finalised.
+/// Of fewer writes, the first one says more about waking up than about writing.
+const FEW: usize = 20;
+
+/// The median write while the snapshot was finalised; where that took no time worth mention, there is none.
 pub fn write_during(writes: &Writes) -> Option<u64> {
-    Some(Spread::of(&writes.during)?.median)
+    (writes.during.len() >= FEW).then_some(Spread::of(&writes.during)?.median)
 }
 
 /// The median write after that.
@@ -34,7 +37,7 @@ pub fn table(samples: &Samples) -> Table {
         &format!(
             "One thread writes to every seventh page of {mib} MiB (4 KiB pages), over and over, while the child or the \
              snapshot is still there. First writes: the median, in every run, of those in the second after the window, \
-             while the snapshot was being finalised and then. Longest: from the end of the window on; what the machine \
+             while the snapshot was being finalised (where it was over before {FEW} writes, none) and then. Longest: from the end of the window on; what the machine \
              does by itself is in the row `nothing`."
         ),
         &[

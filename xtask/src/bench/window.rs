@@ -136,6 +136,7 @@ fn measure(args: &Args) -> Result<u8> {
     job.env.push(("FF_BENCH_ROUNDS".to_owned(), rounds.to_string()));
     job.env.push(("FF_BENCH_CLOCK".to_owned(), clock.to_owned()));
     job.clock = args.clock();
+    job.poll = args.clock() == Clock::Real;
     // The largest process, a Redis of its size, and the copies that writers force.
     job.mem_mib = 4096;
     job.timeout = Duration::from_secs(if args.icount { 7200 } else { 3600 });
