@@ -1,4 +1,4 @@
-//! A take that is held where the targets run again and nothing is finalized yet but by them.
+//! A take that is held somewhere: most often where the targets run again and nothing is finalized yet but by them.
 
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
@@ -8,26 +8,36 @@ use snap_common::phase::Phase;
 use crate::device::{Device, Failed, How, Snapshot};
 use crate::knob::Knob;
 
-/// Between the window and the module's own pass. When it goes out of scope, the take goes on.
+/// At the start of a phase. When it goes out of scope, the take goes on.
 pub struct Held {
     take: JoinHandle<Result<Snapshot, Failed>>,
     hold: (Knob, Knob),
 }
 
 impl Held {
-    /// Takes a snapshot in a thread; returns when the window has passed.
+    /// Takes a snapshot in a thread; returns between the window and the module's own pass.
     ///
     /// # Panics
     ///
     /// When the take fails.
     #[must_use]
     pub fn begin(pid: i32, how: How) -> Self {
+        Self::begin_at(Phase::Finalize, pid, how)
+    }
+
+    /// Takes a snapshot in a thread; returns when it is held at the start of a phase.
+    ///
+    /// # Panics
+    ///
+    /// When the take fails.
+    #[must_use]
+    pub fn begin_at(phase: Phase, pid: i32, how: How) -> Self {
         // Until it is told to go on, but not for good.
         let ms = Knob::set("test_hold_ms", 60_000);
-        let phase = Knob::set("test_hold_phase", Phase::Finalize as i32);
+        let hold = Knob::set("test_hold_phase", phase as i32);
         let take = std::thread::spawn(move || Device::open().take_how(&[pid], how));
         let begin = Instant::now();
-        while Knob::get("test_held") != Phase::Finalize as i32 {
+        while Knob::get("test_held") != phase as i32 {
             if take.is_finished() {
                 panic!("the take is not held: {:?}", take.join().map(drop));
             }
@@ -36,7 +46,7 @@ impl Held {
         }
         Self {
             take,
-            hold: (phase, ms),
+            hold: (hold, ms),
         }
     }
 
@@ -47,8 +57,20 @@ impl Held {
     /// When the take fails.
     #[must_use]
     pub fn release(self) -> Snapshot {
+        self.let_go().unwrap_or_else(|failed| panic!("{failed:?}"))
+    }
+
+    /// Lets it go on, and returns what comes of it.
+    ///
+    /// # Errors
+    ///
+    /// As the module has it.
+    ///
+    /// # Panics
+    ///
+    /// When the thread does.
+    pub fn let_go(self) -> Result<Snapshot, Failed> {
         drop(self.hold);
-        let taken = self.take.join().expect("the thread returns");
-        taken.unwrap_or_else(|failed| panic!("{failed:?}"))
+        self.take.join().expect("the thread returns")
     }
 }

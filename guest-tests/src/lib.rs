@@ -8,6 +8,7 @@ use std::time::Duration;
 pub mod board;
 pub mod controller;
 pub mod device;
+pub mod drift;
 pub mod held;
 pub mod image;
 pub mod knob;

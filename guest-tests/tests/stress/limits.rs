@@ -1,0 +1,47 @@
+//! Too little memory.
+
+use std::time::{Duration, Instant};
+
+use guest_tests::device::Device;
+use guest_tests::drift::Drift;
+use guest_tests::held::Held;
+
+use crate::pressure::Group;
+use crate::ways;
+
+/// Lets a target have no more memory than it has, until it is killed for wanting more.
+fn starve(group: &Group, drift: &mut Drift) {
+    let begin = Instant::now();
+    while group.killed() == 0 {
+        group.set("memory.max", &group.number("memory.current").to_string());
+        assert!(begin.elapsed() < Duration::from_secs(60), "it wants no more");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(drift.target.hear(), "", "it is gone");
+}
+
+#[test]
+fn a_target_that_is_killed_for_its_copies_is_in_its_image() {
+    for how in ways() {
+        let group = Group::new("stress");
+        let mut drift = Drift::spawn(group.path());
+        let taken = Device::open().take_how(&[drift.target.pid()], how);
+        let snapshot = taken.unwrap_or_else(|failed| panic!("{how:?}: {failed:?}"));
+        starve(&group, &mut drift);
+        assert_eq!(drift.wrong(&snapshot), [""; 0], "{how:?}");
+        drop(drift);
+    }
+}
+
+#[test]
+fn a_target_that_is_killed_before_its_pages_are_held_is_in_its_image() {
+    for how in ways() {
+        let group = Group::new("stress");
+        let mut drift = Drift::spawn(group.path());
+        let held = Held::begin(drift.target.pid(), how);
+        starve(&group, &mut drift);
+        let snapshot = held.release();
+        assert_eq!(drift.wrong(&snapshot), [""; 0], "{how:?}");
+        drop(drift);
+    }
+}

@@ -1,0 +1,65 @@
+//! Snapshots while the kernel's memory management works on the targets: it swaps, compacts, merges, collapses, and runs
+//! out of memory. Every word of `drift` is checked against what it must be at the instant; a snapshot is right, or it fails
+//! with a reason, and the process goes on as if there had been none.
+
+mod limits;
+mod moved;
+mod ng;
+mod pressure;
+mod swap;
+
+use guest_tests::device::{Device, How, Snapshot};
+use guest_tests::drift::Drift;
+use snap_common::abi;
+
+/// Every way of arming that this module has. Nobody is in a hurry here.
+fn ways() -> Vec<How> {
+    let features = Device::open().info().features;
+    let arms = [
+        (abi::ARM_LAZY, abi::FEATURE_ARM_LAZY),
+        (abi::ARM_PUD, abi::FEATURE_ARM_PUD),
+        (abi::ARM_EAGER, abi::FEATURE_ARM_EAGER),
+    ];
+    arms.into_iter()
+        .filter(|(_, feature)| features & feature != 0)
+        .map(|(arm, _)| How {
+            arm,
+            deadline_ms: 60_000,
+            ..How::default()
+        })
+        .collect()
+}
+
+/// A snapshot must be right, and stay so when the process has written all of its memory again, which must be right, too.
+fn assert_right(drift: &mut Drift, snapshot: &Snapshot, what: &str) {
+    for when in ["at once", "later"] {
+        assert_eq!(
+            drift.wrong(snapshot),
+            [""; 0],
+            "{what}, {when}: {:?}",
+            snapshot.take.counts
+        );
+        if when == "at once" {
+            drift.overwritten();
+        }
+    }
+    drift.assert_right();
+}
+
+/// So many snapshots in each way, all of which must be right. Returns how many pages were brought in from swap, before the
+/// stop and in it.
+fn all_are_right(drift: &mut Drift, rounds: usize) -> (u64, u64) {
+    let (mut prefaulted, mut swapped_in) = (0, 0);
+    for round in 0..rounds {
+        for how in ways() {
+            let snapshot = Device::open()
+                .take_how(&[drift.target.pid()], how)
+                .unwrap_or_else(|failed| panic!("round {round}, {how:?}: {failed:?}"));
+            assert_right(drift, &snapshot, &format!("round {round}, {how:?}"));
+            prefaulted += snapshot.take.counts.pages_prefaulted;
+            swapped_in += snapshot.take.counts.pages_swapped_in;
+        }
+    }
+    assert_eq!(Device::open().open_snapshots(), 0, "nothing is left of them");
+    (prefaulted, swapped_in)
+}

@@ -1,0 +1,55 @@
+//! Swap.
+
+use std::fs;
+
+use guest_tests::drift::Drift;
+use guest_tests::held::Held;
+use guest_tests::rounds;
+use snap_common::phase::Phase;
+
+use crate::pressure::{Events, Group, Pressure, Swap};
+use crate::{all_are_right, assert_right, ways};
+
+#[test]
+fn while_the_kernel_swaps() {
+    let _swap = Swap::on_zram();
+    let group = Group::new("stress");
+    let mut drift = Drift::spawn(group.path());
+    let events = Events::now();
+    let pressure = Pressure::swapping(&group, 4 << 20);
+    let (prefaulted, swapped_in) = all_are_right(&mut drift, rounds(2));
+    drop(pressure);
+    events.assert_since(&["pswpin", "pswpout"], 1000);
+    println!("{prefaulted} pages were brought in before the stop, {swapped_in} in it");
+    assert!(prefaulted > 0 && swapped_in > 0);
+    drop(drift);
+}
+
+#[test]
+fn what_moves_or_is_swapped_out_at_any_moment_is_in_the_image() {
+    let _swap = Swap::on_zram();
+    let group = Group::new("stress");
+    let mut drift = Drift::spawn(group.path());
+    // In the stop before anything is armed, in it when all is, and after it.
+    let phases = [Phase::Arm, Phase::ThawTasks, Phase::Finalize];
+    for (how, phase) in ways()
+        .into_iter()
+        .flat_map(|how| phases.map(|phase| (how, phase)))
+    {
+        let held = Held::begin_at(phase, drift.target.pid(), how);
+        fs::write("/proc/sys/vm/compact_memory", "1").expect("the kernel can compact");
+        group.reclaim(32 << 20);
+        let swapped = drift.swapped();
+        assert!(swapped > 64 << 10, "only {swapped} bytes are in swap");
+        let snapshot = held.release();
+        if phase == Phase::Arm {
+            let brought_in = snapshot.take.counts.pages_swapped_in;
+            assert!(
+                brought_in > 1000,
+                "{brought_in} pages were brought in in the stop"
+            );
+        }
+        assert_right(&mut drift, &snapshot, &format!("{}, {how:?}", phase.name()));
+    }
+    drop(drift);
+}
