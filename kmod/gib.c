@@ -117,7 +117,9 @@ static struct ff_leaf *ff_gib_leaf(struct ff_lazy *lazy, unsigned long addr)
 	struct ff_leaf *leaf = xa_load(&lazy->tables, addr >> PMD_SHIFT);
 
 	/* A page table that came after `prepare` looked. */
-	return likely(leaf) ? leaf : ff_lazy_add_leaf(lazy, addr, false, GFP_ATOMIC | __GFP_NOWARN);
+	if (likely(leaf))
+		return leaf;
+	return ff_test_has_no_memory() ? NULL : ff_lazy_add_leaf(lazy, addr, false, GFP_ATOMIC | __GFP_NOWARN);
 }
 
 static void ff_gib_open_leaf(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end, bool huge)

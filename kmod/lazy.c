@@ -222,8 +222,10 @@ int ff_lazy_arm_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, uns
 		 * from now on waits for it, and finds what is armed.
 		 */
 		if (ff_notify_is_pending(lazy, begin, addr)) {
-			enum ff_step held = ff_leaf_finalize(lazy, leaf, begin, addr, FF_PATH_STOP, &walk->snap->pages);
+			enum ff_step held;
 
+			ff_test_dwell(2);
+			held = ff_leaf_finalize(lazy, leaf, begin, addr, FF_PATH_STOP, &walk->snap->pages);
 			if (held != FF_STEP_NEXT) {
 				step = held;
 				addr = begin;
@@ -259,8 +261,10 @@ int ff_lazy_arm_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsi
 		spin_lock(&leaf->lock);
 		leaf->stopped = true;
 		step = ff_leaf_arm_huge(lazy, leaf, pmdp);
-		if (step == FF_STEP_NEXT && ff_notify_is_pending(lazy, addr, end))
+		if (step == FF_STEP_NEXT && ff_notify_is_pending(lazy, addr, end)) {
+			ff_test_dwell(2);
 			step = ff_leaf_finalize(lazy, leaf, addr, end, FF_PATH_STOP, &walk->snap->pages);
+		}
 		spin_unlock(&leaf->lock);
 		switch (step) {
 		case FF_STEP_NEXT:
@@ -275,6 +279,8 @@ int ff_lazy_arm_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsi
 			err = ff_walk_bring_in(walk, addr);
 			if (err)
 				return err < 0 ? err : ff_fail(walk->snap, -EIO, FF_REASON_SWAP_IN, -1, addr);
+			break;
+		case FF_STEP_CHANGED:
 			break;
 		}
 	}
@@ -325,6 +331,9 @@ int ff_lazy_settle(struct ff_walk *walk)
 			step = ff_leaf_settle(lazy, leaf, pages);
 			spin_unlock(&leaf->lock);
 		} while (step == FF_STEP_NEED_SPARE);
+		/* Nobody had announced it, or it would have been held at once. */
+		if (step == FF_STEP_CHANGED)
+			return ff_fail(walk->snap, -EIO, FF_REASON_CHANGED, walk->space->target, leaf->addr);
 		ff_shared_settle(walk->space, leaf);
 	}
 	return 0;

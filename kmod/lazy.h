@@ -8,7 +8,8 @@
  *
  * For entries change in page faults, which hook.c sees at the door of handle_mm_fault(), and on behalf of unmap,
  * mprotect, mremap, fork, reclaim, migration, KSM, khugepaged and others, each of which tells the mmu notifiers first
- * (notify.c). The page table itself is freed by none but those, so its address may be kept with the armed bits.
+ * (notify.c). The page table itself is freed by none but those, so its address may be kept with the armed bits. Should
+ * somebody change one all the same, whoever comes to hold its page finds it otherwise, and the take fails.
  *
  * A page that a device writes to cannot be made copy-on-write (use.h). `prepare` notes where such pages are: it looks
  * at every page once, and from before that look until the stop, hook.c notes what is handed out for writing. These
@@ -59,6 +60,7 @@ struct ff_lazy {
 	struct llist_head suspects;
 	bool uncertain; /* a suspect may have moved: all are suspects */
 	bool lost;	/* a page could not be held, for want of memory */
+	bool changed;	/* an armed entry is not as it was armed: its page is gone */
 	bool over;	/* nothing is to be finalized any more */
 	u64 stall_ns;	/* the longest that one fault or notification was kept here */
 

@@ -155,7 +155,9 @@ unlock:
 /* A page to copy to: in the stop one that was reserved, elsewhere one from the allocator's own reserves. */
 static struct page *ff_leaf_new_page(struct ff_pages *spare)
 {
-	return spare ? ff_pages_take_spare(spare) : alloc_page(GFP_ATOMIC | __GFP_NOWARN);
+	if (spare)
+		return ff_pages_take_spare(spare);
+	return ff_test_has_no_memory() ? NULL : alloc_page(GFP_ATOMIC | __GFP_NOWARN);
 }
 
 /* Copies a page that cannot be shared. Nobody has written to it since the stop, or it would not be armed any more. */
@@ -185,18 +187,50 @@ static bool ff_leaf_is_in_use(struct ff_lazy *lazy, struct folio *folio, int exp
 {
 	if (spare)
 		return ff_folio_in_use(folio, explained);
+	if (ff_test_copies())
+		return true;
 	smp_mb__after_atomic(); /* ClearPageAnonExclusive(); pairs with gup_must_unshare() */
 	return test_bit(MMF_HAS_PINNED, &lazy->mm->flags) && folio_maybe_dma_pinned(folio);
+}
+
+/* Is an armed entry as it was armed, as far as one can tell? Nothing else says that its page is still the same. */
+static bool ff_pte_is_armed(pte_t pte)
+{
+	return pte_present(pte) && !pte_special(pte) && !pte_devmap(pte) && (!pte_write(pte) || ff_test_skips_arm());
+}
+
+/* Does the page table that was armed still stand there, or the huge page? Else it may have been freed. */
+static bool ff_leaf_is_there(const struct ff_leaf *leaf)
+{
+	pmd_t pmd = READ_ONCE(*leaf->pmdp);
+
+	if (!pmd_present(pmd) || pmd_pfn(pmd) != pmd_pfn(leaf->pmd) || pmd_trans_huge(pmd) != leaf->huge)
+		return false;
+	return !leaf->huge || !pmd_write(pmd) || ff_test_skips_arm();
+}
+
+/* In the stop, it is armed again. */
+static enum ff_step ff_leaf_changed(struct ff_lazy *lazy, struct ff_pages *spare)
+{
+	if (spare)
+		return FF_STEP_CHANGED;
+	WRITE_ONCE(lazy->changed, true);
+	return FF_STEP_NEXT;
 }
 
 /* Under the page table's lock. */
 static enum ff_step ff_leaf_hold(struct ff_lazy *lazy, struct ff_leaf *leaf, u32 index, pte_t pte,
 				 struct ff_pages *spare, struct ff_large *large)
 {
-	struct page *page = ff_private_page(pte);
 	struct folio *folio;
+	struct page *page;
 	int explained = 1;
 
+	if (unlikely(!ff_pte_is_armed(pte))) {
+		__clear_bit(index, leaf->armed);
+		return ff_leaf_changed(lazy, spare);
+	}
+	page = ff_private_page(pte);
 	if (!page)
 		goto done;
 	folio = page_folio(page);
@@ -231,6 +265,11 @@ static enum ff_step ff_leaf_hold_huge(struct ff_lazy *lazy, struct ff_leaf *leaf
 	enum ff_step step = FF_STEP_NEXT;
 	u32 index;
 
+	if (unlikely(!ff_leaf_is_there(leaf))) {
+		bitmap_zero(leaf->armed, PTRS_PER_PTE);
+		step = ff_leaf_changed(lazy, spare);
+		goto unlock;
+	}
 	if (!PageAnon(head)) { /* the huge zero page, or a file's */
 		bitmap_zero(leaf->armed, PTRS_PER_PTE);
 		goto unlock;
@@ -278,6 +317,10 @@ static enum ff_step ff_leaf_hold_some(struct ff_lazy *lazy, struct ff_leaf *leaf
 	/* Something is armed, so the page table is there. */
 	if (leaf->huge)
 		return ff_leaf_hold_huge(lazy, leaf, path, spare);
+	if (unlikely(!ff_leaf_is_there(leaf))) {
+		bitmap_zero(leaf->armed, PTRS_PER_PTE);
+		return ff_leaf_changed(lazy, spare);
+	}
 	lock = pte_lockptr(lazy->mm, &leaf->pmd);
 	ptep = pte_offset_kernel(&leaf->pmd, leaf->addr);
 	spin_lock(lock);
@@ -305,10 +348,10 @@ enum ff_step ff_leaf_settle(struct ff_lazy *lazy, struct ff_leaf *leaf, struct f
 	return ff_leaf_hold_some(lazy, leaf, leaf->suspect, 0, PTRS_PER_PTE, FF_PATH_STOP, spare);
 }
 
-/* Does a fault at @pte change no other entry? A NUMA hinting fault maps all of a large folio anew. */
+/* Does a fault at @pte, armed, change no other entry? A NUMA hinting fault maps all of a large folio anew. */
 static bool ff_fault_stays(pte_t pte)
 {
-	return !pte_protnone(pte) && !PageCompound(pfn_to_page(pte_pfn(pte)));
+	return pte_present(pte) && !pte_protnone(pte) && !PageCompound(pfn_to_page(pte_pfn(pte)));
 }
 
 void ff_leaf_finalize_fault(struct ff_lazy *lazy, struct ff_leaf *leaf, unsigned long addr)
@@ -318,7 +361,7 @@ void ff_leaf_finalize_fault(struct ff_lazy *lazy, struct ff_leaf *leaf, unsigned
 
 	if (!test_bit(index, leaf->armed))
 		return;
-	ptep = leaf->huge ? NULL : pte_offset_kernel(&leaf->pmd, leaf->addr) + index;
+	ptep = leaf->huge || !ff_leaf_is_there(leaf) ? NULL : pte_offset_kernel(&leaf->pmd, leaf->addr) + index;
 	if (ptep && ff_fault_stays(ptep_get(ptep)))
 		ff_leaf_hold_some(lazy, leaf, leaf->armed, index, index + 1, FF_PATH_FAULT, NULL);
 	else

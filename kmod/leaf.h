@@ -26,7 +26,8 @@ enum ff_step ff_leaf_arm(struct ff_lazy *lazy, struct ff_leaf *leaf, pmd_t *pmdp
 enum ff_step ff_leaf_arm_huge(struct ff_lazy *lazy, struct ff_leaf *leaf, pmd_t *pmdp);
 /*
  * Holds what is armed in the range. In the stop it asks of every page whether it is in use, and copies into @spare, of
- * which it may want more (FF_STEP_NEED_SPARE). Elsewhere @spare is NULL, and it always succeeds.
+ * which it may want more (FF_STEP_NEED_SPARE). Where somebody changed an entry that he had announced to change before
+ * it was armed, that is to be armed again (FF_STEP_CHANGED). Elsewhere @spare is NULL, and it always succeeds.
  */
 enum ff_step ff_leaf_finalize(struct ff_lazy *lazy, struct ff_leaf *leaf, unsigned long start, unsigned long end,
 			      enum ff_path path, struct ff_pages *spare);

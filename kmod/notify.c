@@ -30,6 +30,8 @@ static int ff_notify_start(struct mmu_notifier *notifier, const struct mmu_notif
 		WRITE_ONCE(lazy->uncertain, true);
 	if (!ff_test_skips_hook(FF_TEST_HOOK_NOTIFIER))
 		ff_lazy_range(lazy, range->start, range->end, mmu_notifier_range_blockable(range));
+	if (!READ_ONCE(lazy->stopped))
+		ff_test_dwell(1);
 	return 0;
 }
 

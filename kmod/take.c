@@ -279,6 +279,10 @@ static int ff_take_phases(struct ff_snapshot *snap)
 	err = ff_prepare(snap);
 	if (err)
 		return err;
+	/* Of the reserved phases, one is where the tests come between the first look at the memory and the stop. */
+	err = ff_test_phase(snap, FF_PHASE_FREEZE_FS);
+	if (err)
+		return err;
 	err = ff_freeze_tasks(snap);
 	if (err)
 		goto err_thaw;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 #include "test.h"
 
+#include <linux/delay.h>
 #include <linux/jiffies.h>
 #include <linux/module.h>
 #include <linux/sched/signal.h>
@@ -47,6 +48,18 @@ static uint test_no_hook;
 module_param(test_no_hook, uint, 0600);
 MODULE_PARM_DESC(test_no_hook, "do not finalize before this: 1 page faults, 2 notifications, 4 pages handed out, "
 			       "8 mappings and 16 writes of shared files");
+
+static uint test_dwell_us;
+module_param(test_dwell_us, uint, 0600);
+MODULE_PARM_DESC(test_dwell_us, "wait so long between the notice of a change and the change, and longer in the stop");
+
+static bool test_copy;
+module_param(test_copy, bool, 0600);
+MODULE_PARM_DESC(test_copy, "copy what would be held after the stop");
+
+static bool test_no_memory;
+module_param(test_no_memory, bool, 0600);
+MODULE_PARM_DESC(test_no_memory, "find no memory after the stop");
 
 static uint test_abi_version;
 module_param(test_abi_version, uint, 0600);
@@ -99,6 +112,22 @@ bool ff_test_skips_recheck(void)
 bool ff_test_skips_hook(u32 hook)
 {
 	return READ_ONCE(test_no_hook) & hook;
+}
+
+void ff_test_dwell(u32 times)
+{
+	for (; times; times--)
+		udelay(min(READ_ONCE(test_dwell_us), 5000u));
+}
+
+bool ff_test_copies(void)
+{
+	return READ_ONCE(test_copy);
+}
+
+bool ff_test_has_no_memory(void)
+{
+	return READ_ONCE(test_no_memory);
 }
 
 u32 ff_test_abi_version(void)

@@ -11,7 +11,10 @@
  *   test_no_in_use                 arm pages that are in use, too
  *   test_no_recheck                do not look in the stop for memory that has become unsuitable
  *   test_no_hook                   do not finalize before that happens: bits of FF_TEST_HOOK_*
- *   test_abi_version               speak of another protocol than we do (0: no)
+ *   test_dwell_us                  before the stop, wait between the notice of a change and the change; in the stop,
+ * twice as long between arming what is about to change, and holding it test_copy                      copy what would
+ * be held after the stop test_no_memory                 find no memory after the stop test_abi_version speak of another
+ * protocol than we do (0: no)
  */
 #ifndef FF_TEST_H
 #define FF_TEST_H
@@ -36,6 +39,9 @@ bool ff_test_skips_prefault(void);
 bool ff_test_sees_no_use(void);
 bool ff_test_skips_recheck(void);
 bool ff_test_skips_hook(u32 hook);
+void ff_test_dwell(u32 times);
+bool ff_test_copies(void);
+bool ff_test_has_no_memory(void);
 u32 ff_test_abi_version(void);
 #define FF_TEST_FEATURES FF_FEATURE_TEST
 #else
@@ -64,6 +70,17 @@ static inline bool ff_test_skips_recheck(void)
 	return false;
 }
 static inline bool ff_test_skips_hook(u32 hook)
+{
+	return false;
+}
+static inline void ff_test_dwell(u32 times)
+{
+}
+static inline bool ff_test_copies(void)
+{
+	return false;
+}
+static inline bool ff_test_has_no_memory(void)
 {
 	return false;
 }

@@ -27,6 +27,7 @@ enum ff_step {
 	FF_STEP_BRING_IN,   /* not present: bring it in, and look again */
 	FF_STEP_NEED_SPARE, /* in use, and no page is left to copy it to */
 	FF_STEP_SPLIT,	    /* became a page table meanwhile: look again */
+	FF_STEP_CHANGED,    /* is not as it was armed: look again */
 };
 
 /* What counting adds up. */

@@ -176,6 +176,12 @@ fn explain(refusal: &Refusal, source: &io::Error) -> (FailureKind, String) {
             Timeout,
             "in every try a thread that slept in a system call ran on there; retry, or leave --strict away".into(),
         ),
+        abi::REASON_CHANGED => (
+            Other,
+            "the kernel changed its memory without telling the module, and a page may be lost; this is a bug: report it \
+             with the kernel's version, and use --arm eager"
+                .into(),
+        ),
         _ => (Other, format!("the module answered in {phase}: {source}")),
     }
 }
@@ -207,7 +213,7 @@ mod tests {
 
     #[test]
     fn every_reason_is_one_line_that_names_the_process() {
-        for reason in 1..=abi::REASON_NO_ROOM {
+        for reason in 1..=abi::REASON_CHANGED {
             let line = failure(reason, Some(1)).to_string();
             assert!(line.starts_with("cannot snapshot process 34: "), "{line}");
             assert!(!line.contains('\n'), "{line}");

@@ -1,6 +1,6 @@
 //! One case with one kind of memory.
 
-use guest_tests::device::{How, Snapshot};
+use guest_tests::device::{Failed, How, Snapshot};
 use guest_tests::held::Held;
 use guest_tests::image::Image;
 use guest_tests::sh;
@@ -32,6 +32,11 @@ pub fn can(kind: &str) -> bool {
 /// Takes a snapshot and lets everything happen before its pages are held. Panics where the target finds its own memory
 /// changed.
 pub fn run(case: &Case, kind: &str, how: How) -> Outcome {
+    attempt(case, kind, how).unwrap_or_else(|failed| panic!("{} {kind}: {failed:?}", case.action))
+}
+
+/// The same, where the snapshot may fail.
+pub fn attempt(case: &Case, kind: &str, how: How) -> Result<Outcome, Failed> {
     let swap = ["free", "page_out"].contains(&case.action).then(Swap::on_zram);
     let disk = (case.action == "read_direct").then(Disk::new);
     let device = disk.as_ref().map_or("", |disk| disk.path());
@@ -48,8 +53,14 @@ pub fn run(case: &Case, kind: &str, how: How) -> Outcome {
         "killed" => target.hear(),
         _ => target.ask(),
     };
-    let snapshot = held.release();
     let name = format!("{} {kind}", case.action);
+    let snapshot = match held.let_go() {
+        Ok(snapshot) => snapshot,
+        Err(failed) => {
+            assert_eq!(target.ask(), "right\n", "{name}");
+            return Err(failed);
+        }
+    };
     if ["exit", "killed"].contains(&case.action) {
         assert_eq!(answer, "", "{name}");
     } else {
@@ -59,7 +70,7 @@ pub fn run(case: &Case, kind: &str, how: How) -> Outcome {
     let wrong = wrong(&target, &snapshot, kind);
     drop(target); // before its disk and its swap
     drop((swap, disk));
-    Outcome {
+    Ok(Outcome {
         take: snapshot.take,
         wrong_pages: wrong.len(),
         wrong: (!wrong.is_empty()).then(|| {
@@ -70,7 +81,7 @@ pub fn run(case: &Case, kind: &str, how: How) -> Outcome {
                 snapshot.take.counts
             )
         }),
-    }
+    })
 }
 
 fn assert_huge(target: &Target) {

@@ -4,6 +4,7 @@ use std::fs;
 
 use guest_tests::drift::Drift;
 use guest_tests::held::Held;
+use guest_tests::knob::Knob;
 use guest_tests::rounds;
 use snap_common::phase::Phase;
 
@@ -30,8 +31,8 @@ fn what_moves_or_is_swapped_out_at_any_moment_is_in_the_image() {
     let _swap = Swap::on_zram();
     let group = Group::new("stress");
     let mut drift = Drift::spawn(group.path());
-    // In the stop before anything is armed, in it when all is, and after it.
-    let phases = [Phase::Arm, Phase::ThawTasks, Phase::Finalize];
+    // Before the stop, in it before anything is armed, in it when all is, and after it.
+    let phases = [Phase::FreezeFs, Phase::Arm, Phase::ThawTasks, Phase::Finalize];
     for (how, phase) in ways()
         .into_iter()
         .flat_map(|how| phases.map(|phase| (how, phase)))
@@ -52,4 +53,17 @@ fn what_moves_or_is_swapped_out_at_any_moment_is_in_the_image() {
         assert_right(&mut drift, &snapshot, &format!("{}, {how:?}", phase.name()));
     }
     drop(drift);
+}
+
+#[test]
+fn what_was_about_to_go_when_it_was_armed_is_in_the_image() {
+    let _swap = Swap::on_zram();
+    let group = Group::new("stress");
+    let mut drift = Drift::spawn(group.path());
+    // Whoever has announced a change gets the time to make it.
+    let _dwell = Knob::set("test_dwell_us", 5000);
+    let swapping = Pressure::swapping(&group, 1 << 20);
+    let compacting = Pressure::compacting();
+    all_are_right(&mut drift, rounds(2));
+    drop((swapping, compacting, drift));
 }

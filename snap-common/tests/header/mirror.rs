@@ -102,6 +102,7 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         REASON_NO_FD,
         REASON_WOKEN,
         REASON_NO_ROOM,
+        REASON_CHANGED,
         TAKE_STRICT,
         TAKE_FORCE,
         ARM_AUTO,
