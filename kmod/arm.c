@@ -196,7 +196,8 @@ static int ff_arm_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, un
 			if (err)
 				return ff_fail(walk->snap, -EIO, FF_REASON_SWAP_IN, -1, addr);
 			break;
-		case FF_STEP_CHANGED: /* of LAZY's */
+		case FF_STEP_CHANGED: /* these are LAZY's */
+		case FF_STEP_SHARE:
 			break;
 		}
 	}

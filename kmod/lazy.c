@@ -281,6 +281,7 @@ int ff_lazy_arm_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsi
 				return err < 0 ? err : ff_fail(walk->snap, -EIO, FF_REASON_SWAP_IN, -1, addr);
 			break;
 		case FF_STEP_CHANGED:
+		case FF_STEP_SHARE: /* never comes here */
 			break;
 		}
 	}

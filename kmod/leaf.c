@@ -160,23 +160,33 @@ static struct page *ff_leaf_new_page(struct ff_pages *spare)
 	return ff_test_has_no_memory() ? NULL : alloc_page(GFP_ATOMIC | __GFP_NOWARN);
 }
 
-/* Copies a page that cannot be shared. Nobody has written to it since the stop, or it would not be armed any more. */
-static enum ff_step ff_leaf_copy(struct ff_lazy *lazy, struct ff_leaf *leaf, u32 index, struct page *page,
-				 struct ff_pages *spare)
+/* Copies pages that cannot be shared. Nobody has written to them since the stop, or they would not be armed any more.
+ */
+static bool ff_leaf_copy(struct ff_leaf *leaf, u32 index, u32 count, struct page *page, struct ff_pages *spare)
 {
-	struct page *copy = ff_leaf_new_page(spare);
+	u32 made;
 
-	if (!copy && spare)
-		return FF_STEP_NEED_SPARE;
-	if (!copy) {
-		WRITE_ONCE(lazy->lost, true);
-		return FF_STEP_NEXT;
+	for (made = 0; made < count; made++) {
+		leaf->pages[index + made] = ff_leaf_new_page(spare);
+		if (!leaf->pages[index + made])
+			goto err_free;
 	}
-	copy_highpage(copy, page);
-	leaf->pages[index] = copy;
-	__set_bit(index, leaf->copied);
-	__set_bit(index, leaf->held);
-	return FF_STEP_NEXT;
+	for (made = 0; made < count; made++)
+		copy_highpage(leaf->pages[index + made], page + made);
+	bitmap_set(leaf->copied, index, count);
+	bitmap_set(leaf->held, index, count);
+	return true;
+
+err_free:
+	while (made--)
+		__free_page(leaf->pages[index + made]);
+	return false;
+}
+
+/* Does the stop go on? The caller's pass says so by its spare pages, but others come meanwhile: reclaim, for one. */
+static bool ff_leaf_in_stop(const struct ff_lazy *lazy, const struct ff_pages *spare)
+{
+	return spare || !READ_ONCE(lazy->stopped);
 }
 
 /*
@@ -185,7 +195,7 @@ static enum ff_step ff_leaf_copy(struct ff_lazy *lazy, struct ff_leaf *leaf, u32
  */
 static bool ff_leaf_is_in_use(struct ff_lazy *lazy, struct folio *folio, int explained, struct ff_pages *spare)
 {
-	if (spare)
+	if (ff_leaf_in_stop(lazy, spare))
 		return ff_folio_in_use(folio, explained);
 	if (ff_test_copies())
 		return true;
@@ -209,6 +219,25 @@ static bool ff_leaf_is_there(const struct ff_leaf *leaf)
 	return !leaf->huge || !pmd_write(pmd) || ff_test_skips_arm();
 }
 
+/*
+ * Copies pages that are in use, or says why they are not copied: FF_STEP_SHARE is to share them all the same. Reclaim
+ * takes a reference before it unmaps a page. In the stop it gets the page, as in a memory cgroup that is full it may
+ * have nothing else to get, and the take brings in what is in swap; but where there is no memory for the copy, the page
+ * is held as it is. That is sound for all but the suspects, which a device may write to.
+ */
+static enum ff_step ff_leaf_part(struct ff_lazy *lazy, struct ff_leaf *leaf, u32 index, u32 count, struct page *page,
+				 struct ff_pages *spare)
+{
+	if (ff_leaf_copy(leaf, index, count, page, spare))
+		return FF_STEP_NEXT;
+	if (spare)
+		return FF_STEP_NEED_SPARE;
+	if (ff_leaf_in_stop(lazy, spare) && find_next_bit(leaf->suspect, index + count, index) == index + count)
+		return FF_STEP_SHARE;
+	WRITE_ONCE(lazy->lost, true);
+	return FF_STEP_NEXT;
+}
+
 /* In the stop, it is armed again. */
 static enum ff_step ff_leaf_changed(struct ff_lazy *lazy, struct ff_pages *spare)
 {
@@ -224,6 +253,7 @@ static enum ff_step ff_leaf_hold(struct ff_lazy *lazy, struct ff_leaf *leaf, u32
 {
 	struct folio *folio;
 	struct page *page;
+	enum ff_step step;
 	int explained = 1;
 
 	if (unlikely(!ff_pte_is_armed(pte))) {
@@ -234,17 +264,20 @@ static enum ff_step ff_leaf_hold(struct ff_lazy *lazy, struct ff_leaf *leaf, u32
 	if (!page)
 		goto done;
 	folio = page_folio(page);
-	if (spare && unlikely(folio_test_large(folio))) {
+	if (ff_leaf_in_stop(lazy, spare) && unlikely(folio_test_large(folio))) {
 		ff_large_meet(large, folio);
 		explained = large->mapped + large->held;
 	}
 	if (PageAnonExclusive(page)) {
 		ClearPageAnonExclusive(page);
 		if (unlikely(ff_leaf_is_in_use(lazy, folio, explained, spare))) {
-			SetPageAnonExclusive(page);
-			if (ff_leaf_copy(lazy, leaf, index, page, spare) != FF_STEP_NEXT)
-				return FF_STEP_NEED_SPARE;
-			goto done;
+			step = ff_leaf_part(lazy, leaf, index, 1, page, spare);
+			if (step != FF_STEP_SHARE) {
+				SetPageAnonExclusive(page);
+				if (step != FF_STEP_NEXT)
+					return step;
+				goto done;
+			}
 		}
 	}
 	folio_get(folio);
@@ -277,14 +310,14 @@ static enum ff_step ff_leaf_hold_huge(struct ff_lazy *lazy, struct ff_leaf *leaf
 	if (PageAnonExclusive(head)) {
 		ClearPageAnonExclusive(head);
 		if (unlikely(ff_leaf_is_in_use(lazy, folio, 1, spare))) {
-			SetPageAnonExclusive(head);
-			if (spare && spare->spare_count < HPAGE_PMD_NR) {
-				step = FF_STEP_NEED_SPARE;
-				goto unlock;
+			step = ff_leaf_part(lazy, leaf, 0, HPAGE_PMD_NR, head, spare);
+			if (step != FF_STEP_SHARE) {
+				SetPageAnonExclusive(head);
+				if (step != FF_STEP_NEXT)
+					goto unlock;
+				goto done;
 			}
-			for (index = 0; index < HPAGE_PMD_NR; index++)
-				ff_leaf_copy(lazy, leaf, index, head + index, spare);
-			goto done;
+			step = FF_STEP_NEXT;
 		}
 	}
 	/* The references of its parts are its own. */

@@ -28,6 +28,7 @@ enum ff_step {
 	FF_STEP_NEED_SPARE, /* in use, and no page is left to copy it to */
 	FF_STEP_SPLIT,	    /* became a page table meanwhile: look again */
 	FF_STEP_CHANGED,    /* is not as it was armed: look again */
+	FF_STEP_SHARE,	    /* in use, but it may be held all the same */
 };
 
 /* What counting adds up. */

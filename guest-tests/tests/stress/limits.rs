@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use guest_tests::device::Device;
 use guest_tests::drift::Drift;
 use guest_tests::held::Held;
+use guest_tests::rounds;
 
-use crate::pressure::Group;
+use crate::pressure::{Group, Swap};
 use crate::ways;
 
 /// Lets a target have no more memory than it has, until it is killed for wanting more.
@@ -42,6 +43,25 @@ fn a_target_that_is_killed_before_its_pages_are_held_is_in_its_image() {
         starve(&group, &mut drift);
         let snapshot = held.release();
         assert_eq!(drift.wrong(&snapshot), [""; 0], "{how:?}");
+        drop(drift);
+    }
+}
+
+#[test]
+fn a_target_that_swaps_because_of_its_limit_is_not_killed_in_the_stop() {
+    let _swap = Swap::on_zram();
+    for how in ways() {
+        let group = Group::new("stress");
+        group.set("memory.max", "12M");
+        let mut drift = Drift::spawn(group.path());
+        for _ in 0..rounds(2) {
+            let taken = Device::open().take_how(&[drift.target.pid()], how);
+            let snapshot = taken.unwrap_or_else(|failed| panic!("{how:?}: {failed:?}"));
+            assert_eq!(drift.wrong(&snapshot), [""; 0], "{how:?}");
+            drop(snapshot);
+            drift.assert_right();
+        }
+        assert_eq!(group.killed(), 0);
         drop(drift);
     }
 }
