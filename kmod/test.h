@@ -11,10 +11,11 @@
  *   test_no_in_use                 arm pages that are in use, too
  *   test_no_recheck                do not look in the stop for memory that has become unsuitable
  *   test_no_hook                   do not finalize before that happens: bits of FF_TEST_HOOK_*
- *   test_dwell_us                  before the stop, wait between the notice of a change and the change; in the stop,
- * twice as long between arming what is about to change, and holding it test_copy                      copy what would
- * be held after the stop test_no_memory                 find no memory after the stop test_abi_version speak of another
- * protocol than we do (0: no)
+ *   test_dwell_us                  wait between the notice of a change and the change, and twice as long in the stop
+ *                                  between arming what is about to change, and holding it
+ *   test_copy                      copy what would be held after the stop
+ *   test_no_memory                 find no memory after the stop
+ *   test_abi_version               speak of another protocol than we do (0: no)
  */
 #ifndef FF_TEST_H
 #define FF_TEST_H

@@ -114,7 +114,11 @@ fn auto_goes_by_size() {
         let snapshot = oracle.take(how);
         let image = Image::open(&snapshot.file);
         let process = image.process(oracle.target.pid());
-        assert_eq!((process.arm_mode, process.arm_reason), (mode, reason), "{pages} pages");
+        assert_eq!(
+            (process.arm_mode, process.arm_reason),
+            (mode, reason),
+            "{pages} pages"
+        );
     }
 }
 

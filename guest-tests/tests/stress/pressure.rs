@@ -116,7 +116,7 @@ impl Pressure {
     /// Moves pages together.
     pub fn compacting() -> Self {
         Self::new(5, || {
-            fs::write("/proc/sys/vm/compact_memory", "1").expect("the kernel can compact")
+            fs::write("/proc/sys/vm/compact_memory", "1").expect("the kernel can compact");
         })
     }
 }
