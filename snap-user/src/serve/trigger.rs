@@ -41,7 +41,7 @@ struct Question {
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// The snapshot was taken, and the archive is written.
-    Report(Report),
+    Report(Box<Report>),
     /// It failed.
     Error {
         /// Why.
@@ -98,7 +98,7 @@ pub async fn ask(socket: &Path, job: &Job, output: Option<&File>) -> anyhow::Res
     match serde_json::from_str(&answer)
         .context("the daemon's answer makes no sense: is it of another version?")?
     {
-        Answer::Report(report) => Ok(Some(report)),
+        Answer::Report(report) => Ok(Some(*report)),
         Answer::Error { message, exit } => Err(DaemonError { message, exit }.into()),
     }
 }
@@ -271,7 +271,7 @@ async fn answer(
     match perform(&job, output.map(File::from)).await {
         Ok(report) => {
             metrics.observe(&report);
-            Answer::Report(report)
+            Answer::Report(Box::new(report))
         }
         Err(error) => {
             metrics.observe_error();
