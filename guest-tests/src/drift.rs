@@ -40,10 +40,10 @@ pub const TORN: usize = 4;
 
 /// All of them, each with a state of its own: its generation, and what of it was given back.
 pub const REGIONS: [Region; 5] = [
-    region("busy", 768),
+    region("busy", 512),
     Region {
         hot: false,
-        ..region("cold", 1536)
+        ..region("cold", 1024)
     },
     Region {
         same: true,
@@ -98,6 +98,17 @@ impl Drift {
     /// When it was not, and it is gone.
     pub fn assert_right(&mut self) {
         assert_eq!(self.target.ask(), "right\n", "it finds its own memory changed");
+    }
+
+    /// Has it map and write memory that it did not have, with a page table of its own. Returns the address, whose word is
+    /// the address.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn grow(&mut self) -> u64 {
+        let said = self.target.tell("grow");
+        said.trim().parse().expect("an address")
     }
 
     /// How many bytes of it are in swap.

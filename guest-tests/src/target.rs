@@ -78,6 +78,16 @@ impl Target {
         self.hear()
     }
 
+    /// Tells it something, and returns what it answers.
+    ///
+    /// # Panics
+    ///
+    /// When it does not listen or answer.
+    pub fn tell(&mut self, line: &str) -> String {
+        writeln!(self.input, "{line}").expect("the target listens");
+        self.hear()
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> i32 {

@@ -13,11 +13,11 @@ use guest_tests::{patience, rounds, sh};
 use crate::{assert_right, ways};
 
 /// stress-ng with two workers that write patterns to their memory and look whether they stay.
-struct StressNg(Child);
+pub struct StressNg(Child);
 
 impl StressNg {
-    fn start() -> Self {
-        let arguments = "--vm 2 --vm-bytes 32M --vm-keep --verify --timeout 600 --oomable";
+    pub fn start() -> Self {
+        let arguments = "--vm 2 --vm-bytes 16M --vm-keep --verify --timeout 600 --oomable";
         let child = Command::new("stress-ng")
             .args(arguments.split(' '))
             .stdout(Stdio::piped())
@@ -28,7 +28,7 @@ impl StressNg {
     }
 
     /// Those that have the memory: children of the workers.
-    fn workers(&self) -> Vec<i32> {
+    pub fn workers(&self) -> Vec<i32> {
         let begin = Instant::now();
         loop {
             let parent = self.0.id();
@@ -41,7 +41,7 @@ impl StressNg {
                 status
                     .split(' ')
                     .nth(1)
-                    .is_some_and(|pages| pages.parse::<u64>().unwrap() > 4096)
+                    .is_some_and(|pages| pages.parse::<u64>().unwrap() > 2048)
             };
             if workers.len() >= 2 && workers.iter().all(large) {
                 return workers;
@@ -55,7 +55,7 @@ impl StressNg {
     }
 
     /// Ends it; it must have found no error.
-    fn assert_verified(mut self) {
+    pub fn assert_verified(mut self) {
         // SAFETY: no memory is involved; it is our child, and not reaped yet.
         unsafe { libc::kill(i32::try_from(self.0.id()).expect("small"), libc::SIGINT) };
         let mut said = String::new();

@@ -58,9 +58,12 @@ impl Group {
         line.expect("it is counted").parse().expect("a number")
     }
 
-    /// Swaps so many bytes out, or fewer where the kernel finds no more.
+    /// Swaps so many bytes out, or fewer where the kernel finds no more: it goes on trying for long.
     pub fn reclaim(&self, bytes: u64) {
-        let _ = fs::write(self.0.join("memory.reclaim"), bytes.to_string());
+        let path = self.path();
+        sh(&format!(
+            "timeout 2 sh -c 'echo {bytes} >{path}/memory.reclaim' 2>/dev/null || true"
+        ));
     }
 }
 
@@ -122,10 +125,10 @@ impl Pressure {
 }
 
 /// Files of sysfs that have another content for a while.
-struct Settings(Vec<(PathBuf, String)>);
+pub struct Settings(Vec<(PathBuf, String)>);
 
 impl Settings {
-    fn set(dir: &str, values: &[(&str, &str)]) -> Self {
+    pub fn set(dir: &str, values: &[(&str, &str)]) -> Self {
         let mut before = Vec::new();
         for (name, value) in values {
             let path = PathBuf::from(dir).join(name);

@@ -6,6 +6,7 @@ use guest_tests::drift::Drift;
 use guest_tests::held::Held;
 use guest_tests::knob::Knob;
 use guest_tests::rounds;
+use snap_common::abi;
 use snap_common::phase::Phase;
 
 use crate::pressure::{Events, Group, Pressure, Swap};
@@ -33,22 +34,21 @@ fn what_moves_or_is_swapped_out_at_any_moment_is_in_the_image() {
     let mut drift = Drift::spawn(group.path());
     // Before the stop, in it before anything is armed, in it when all is, and after it.
     let phases = [Phase::FreezeFs, Phase::Arm, Phase::ThawTasks, Phase::Finalize];
-    for (how, phase) in ways()
+    let moments = ways()
         .into_iter()
-        .flat_map(|how| phases.map(|phase| (how, phase)))
+        .flat_map(|how| phases.map(|phase| (how, phase)));
+    // EAGER holds everything by the end of the stop.
+    for (how, phase) in moments.filter(|(how, phase)| how.arm != abi::ARM_EAGER || *phase != Phase::Finalize)
     {
         let held = Held::begin_at(phase, drift.target.pid(), how);
         fs::write("/proc/sys/vm/compact_memory", "1").expect("the kernel can compact");
-        group.reclaim(32 << 20);
+        group.reclaim(6 << 20);
         let swapped = drift.swapped();
         assert!(swapped > 64 << 10, "only {swapped} bytes are in swap");
         let snapshot = held.release();
         if phase == Phase::Arm {
             let brought_in = snapshot.take.counts.pages_swapped_in;
-            assert!(
-                brought_in > 1000,
-                "{brought_in} pages were brought in in the stop"
-            );
+            assert!(brought_in > 500, "{brought_in} pages were brought in in the stop");
         }
         assert_right(&mut drift, &snapshot, &format!("{}, {how:?}", phase.name()));
     }
