@@ -337,5 +337,6 @@ int ff_lazy_settle(struct ff_walk *walk)
 			return ff_fail(walk->snap, -EIO, FF_REASON_CHANGED, walk->space->target, leaf->addr);
 		ff_shared_settle(walk->space, leaf);
 	}
+	WRITE_ONCE(lazy->settled, true);
 	return 0;
 }

@@ -67,6 +67,7 @@ struct ff_lazy {
 	struct mmu_notifier notifier;
 	bool watched;		 /* the notifier is registered */
 	bool stopped;		 /* the stop has come: what is to be noted is noted */
+	bool settled;		 /* the suspects are held */
 	spinlock_t notices_lock; /* guards the following */
 	u32 notices;		 /* changes announced and not over */
 	unsigned long notices_start, notices_end;

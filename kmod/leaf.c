@@ -160,8 +160,7 @@ static struct page *ff_leaf_new_page(struct ff_pages *spare)
 	return ff_test_has_no_memory() ? NULL : alloc_page(GFP_ATOMIC | __GFP_NOWARN);
 }
 
-/* Copies pages that cannot be shared. Nobody has written to them since the stop, or they would not be armed any more.
- */
+/* Copies pages that cannot be shared. Nobody has written to them since the stop, or they were not armed any more. */
 static bool ff_leaf_copy(struct ff_leaf *leaf, u32 index, u32 count, struct page *page, struct ff_pages *spare)
 {
 	u32 made;
@@ -186,7 +185,7 @@ err_free:
 /* Does the stop go on? The caller's pass says so by its spare pages, but others come meanwhile: reclaim, for one. */
 static bool ff_leaf_in_stop(const struct ff_lazy *lazy, const struct ff_pages *spare)
 {
-	return spare || !READ_ONCE(lazy->stopped);
+	return spare || !READ_ONCE(lazy->settled);
 }
 
 /*
@@ -206,7 +205,7 @@ static bool ff_leaf_is_in_use(struct ff_lazy *lazy, struct folio *folio, int exp
 /* Is an armed entry as it was armed, as far as one can tell? Nothing else says that its page is still the same. */
 static bool ff_pte_is_armed(pte_t pte)
 {
-	return pte_present(pte) && !pte_special(pte) && !pte_devmap(pte) && (!pte_write(pte) || ff_test_skips_arm());
+	return pte_present(pte) && !pte_special(pte) && !pte_devmap(pte) && (!pte_write(pte) || ff_test_may_write());
 }
 
 /* Does the page table that was armed still stand there, or the huge page? Else it may have been freed. */
@@ -216,7 +215,7 @@ static bool ff_leaf_is_there(const struct ff_leaf *leaf)
 
 	if (!pmd_present(pmd) || pmd_pfn(pmd) != pmd_pfn(leaf->pmd) || pmd_trans_huge(pmd) != leaf->huge)
 		return false;
-	return !leaf->huge || !pmd_write(pmd) || ff_test_skips_arm();
+	return !leaf->huge || !pmd_write(pmd) || ff_test_may_write();
 }
 
 /*

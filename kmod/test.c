@@ -53,6 +53,10 @@ static uint test_dwell_us;
 module_param(test_dwell_us, uint, 0600);
 MODULE_PARM_DESC(test_dwell_us, "wait so long between the notice of a change and the change, and longer in the stop");
 
+static bool test_no_look;
+module_param(test_no_look, bool, 0600);
+MODULE_PARM_DESC(test_no_look, "hold a page although its entry has become writable");
+
 static bool test_copy;
 module_param(test_copy, bool, 0600);
 MODULE_PARM_DESC(test_copy, "copy what would be held after the stop");
@@ -118,6 +122,11 @@ void ff_test_dwell(u32 times)
 {
 	for (; times; times--)
 		udelay(min(READ_ONCE(test_dwell_us), 5000u));
+}
+
+bool ff_test_may_write(void)
+{
+	return READ_ONCE(test_no_look) || READ_ONCE(test_no_arm);
 }
 
 bool ff_test_copies(void)

@@ -1,5 +1,5 @@
-//! The cases are worth something: without the hooks they fail. Of what goes away the module itself notices that it is not
-//! there any more. Only cases that leave the tables of the third level where they are; the module looks at them.
+//! The cases are worth something: without the hooks they fail. Of what goes away or becomes writable the module itself
+//! notices that it is not as it was armed. Only cases that leave the tables of the third level where they are; the module looks at them.
 
 use guest_tests::device::{Device, How};
 use guest_tests::knob::Knob;
@@ -24,7 +24,7 @@ fn case(action: &str, kind: &str, path: u32) -> &'static Case {
 
 /// Runs a case without a hook. So many pages must be wrong, but for those that were held in the stop.
 fn assert_wrong(hook: i32, how: How, (action, kind, path): (&str, &str, u32), pages: usize) {
-    let _knob = Knob::set("test_no_hook", hook);
+    let _knobs = [Knob::set("test_no_hook", hook), Knob::set("test_no_look", 1)];
     let outcome = run(case(action, kind, path), kind, how);
     assert!(
         outcome.wrong_pages + BATCHED >= pages,
@@ -50,6 +50,22 @@ fn without_the_hook_of_page_faults_what_is_written_is_wrong() {
         for kind in ["small", "huge"] {
             assert_wrong(NO_FAULTS, LAZY, (action, kind, abi::PATH_FAULT), pages);
         }
+    }
+}
+
+/// Runs a case without a hook: the module must notice.
+fn assert_noticed(hook: i32, (action, kind, path): (&str, &str, u32)) {
+    let _knob = Knob::set("test_no_hook", hook);
+    let failed = attempt(case(action, kind, path), kind, LAZY).err();
+    let reason = failed.map(|failed| failed.reason);
+    assert_eq!(reason, Some(abi::REASON_CHANGED), "{action} {kind}");
+    assert_eq!(Device::open().open_snapshots(), 0);
+}
+
+#[test]
+fn without_the_hook_of_page_faults_it_is_noticed_that_pages_can_be_written() {
+    for kind in ["small", "huge", "torn"] {
+        assert_noticed(NO_FAULTS, ("write", kind, abi::PATH_FAULT));
     }
 }
 
@@ -92,8 +108,7 @@ fn without_the_hooks_of_files_what_is_written_to_them_is_wrong() {
 }
 
 #[test]
-fn without_the_notifier_what_goes_away_is_missed() {
-    let _knob = Knob::set("test_no_hook", NO_NOTICES);
+fn without_the_notifier_it_is_noticed_that_pages_are_gone() {
     for (action, kind) in [
         ("drop", "small"),
         ("drop", "huge"),
@@ -105,11 +120,8 @@ fn without_the_notifier_what_goes_away_is_missed() {
         ("free", "small"),
         ("collapse", "small"),
     ] {
-        let failed = attempt(case(action, kind, abi::PATH_NOTIFIER), kind, LAZY).err();
-        let reason = failed.map(|failed| failed.reason);
-        assert_eq!(reason, Some(abi::REASON_CHANGED), "{action} {kind}");
+        assert_noticed(NO_NOTICES, (action, kind, abi::PATH_NOTIFIER));
     }
-    assert_eq!(Device::open().open_snapshots(), 0);
 }
 
 #[test]
