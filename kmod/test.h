@@ -13,6 +13,7 @@
  *   test_no_hook                   do not finalize before that happens: bits of FF_TEST_HOOK_*
  *   test_dwell_us                  wait between the notice of a change and the change, and twice as long in the stop
  *                                  between arming what is about to change, and holding it
+ *   test_no_look                   hold a page although its entry has become writable
  *   test_copy                      copy what would be held after the stop
  *   test_no_memory                 find no memory after the stop
  *   test_abi_version               speak of another protocol than we do (0: no)
@@ -41,6 +42,7 @@ bool ff_test_sees_no_use(void);
 bool ff_test_skips_recheck(void);
 bool ff_test_skips_hook(u32 hook);
 void ff_test_dwell(u32 times);
+bool ff_test_may_write(void);
 bool ff_test_copies(void);
 bool ff_test_has_no_memory(void);
 u32 ff_test_abi_version(void);
@@ -76,6 +78,10 @@ static inline bool ff_test_skips_hook(u32 hook)
 }
 static inline void ff_test_dwell(u32 times)
 {
+}
+static inline bool ff_test_may_write(void)
+{
+	return false;
 }
 static inline bool ff_test_copies(void)
 {
