@@ -15,6 +15,7 @@
 #include "lazy.h"
 #include "notify.h"
 #include "shared.h"
+#include "take.h"
 #include "test.h"
 #include "walk.h"
 
@@ -212,6 +213,22 @@ int ff_space_prepare(struct ff_snapshot *snap, struct ff_space *space)
 	return err;
 }
 
+/*
+ * Several locks of one class look like a deadlock to lockdep, and 48 of them are too many for it. Nobody but a take has
+ * more than one mmap_lock, save for fork(), whose second nobody else knows yet; and takes are serialized. So these are
+ * nested in ff_take_lock, which makes them one. There is no function that queues up for such a lock, nor one that
+ * tries; hence by hand: lockdep is not told of a lock until we are done with all of them.
+ */
+static void ff_mmap_hide(struct mm_struct *mm)
+{
+	rwsem_release(&mm->mmap_lock.dep_map, _THIS_IP_);
+}
+
+static void ff_mmap_show(struct mm_struct *mm)
+{
+	rwsem_acquire_nest(&mm->mmap_lock.dep_map, 0, 1, &ff_take_lock.dep_map, _THIS_IP_);
+}
+
 /* Either every lock or none: while we wait for one, nobody waits for us. */
 static bool ff_spaces_trylock(struct ff_snapshot *snap)
 {
@@ -223,22 +240,28 @@ static bool ff_spaces_trylock(struct ff_snapshot *snap)
 			return false;
 		}
 		snap->spaces[index].locked = true;
+		ff_mmap_hide(snap->spaces[index].mm);
+		ff_mmap_show(snap->spaces[index].mm);
 	}
 	return true;
 }
 
 static int ff_spaces_queue(struct ff_snapshot *snap)
 {
-	u32 index;
+	u32 locked, index;
 
-	for (index = 0; index < snap->space_count; index++) {
-		if (mmap_write_lock_killable(snap->spaces[index].mm)) {
-			ff_spaces_unlock(snap);
-			return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
-		}
-		snap->spaces[index].locked = true;
+	for (locked = 0; locked < snap->space_count; locked++) {
+		if (mmap_write_lock_killable(snap->spaces[locked].mm))
+			break;
+		snap->spaces[locked].locked = true;
+		ff_mmap_hide(snap->spaces[locked].mm);
 	}
-	return 0;
+	for (index = 0; index < locked; index++)
+		ff_mmap_show(snap->spaces[index].mm);
+	if (locked == snap->space_count)
+		return 0;
+	ff_spaces_unlock(snap);
+	return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
 }
 
 /* Locks the VMAs against page faults, and looks whether they are as they were noted. */

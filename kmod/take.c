@@ -26,7 +26,7 @@
 /* Pages that lie in the LRU's batches look like pages in use, and are copied: 31 per CPU (6.12; 15 on 6.1). */
 #define FF_SPARE_PER_CPU 32
 
-static DEFINE_MUTEX(ff_take_lock); /* one stop at a time; guards ff_last_id */
+DEFINE_MUTEX(ff_take_lock); /* one stop at a time; guards ff_last_id */
 static u64 ff_last_id;
 static atomic_t ff_open = ATOMIC_INIT(0);
 

@@ -2,7 +2,11 @@
 #ifndef FF_TAKE_H
 #define FF_TAKE_H
 
+#include <linux/mutex.h>
+
 #include "snapshot.h"
+
+extern struct mutex ff_take_lock;
 
 /*
  * One snapshot from its first phase to the file that yields its image. Fills @take on success and on failure.

@@ -191,6 +191,31 @@ fn targets_that_never_hold_still() {
 }
 
 #[test]
+fn more_targets_than_lockdep_counts_locks() {
+    let targets: Vec<_> = (0..64)
+        .map(|_| Target::spawn("sh", &["-c", "echo pid $$; read line"]))
+        .collect();
+    let pids: Vec<_> = targets.iter().map(Target::pid).collect();
+    let snapshot = Device::open()
+        .take(&pids, 0)
+        .unwrap_or_else(|failed| panic!("{failed:?}"));
+    assert_eq!(snapshot.take.counts.processes, 64);
+}
+
+#[test]
+fn targets_whose_locks_are_never_free() {
+    let device = Device::open();
+    let targets = [(); 2].map(|()| Target::spawn("restless", &["populate"]));
+    let pids: Vec<_> = targets.iter().map(Target::pid).collect();
+    for _ in 0..rounds(5) {
+        device
+            .take(&pids, 0)
+            .unwrap_or_else(|failed| panic!("{failed:?}"));
+    }
+    targets.iter().for_each(Target::assert_runs);
+}
+
+#[test]
 fn targets_that_exit() {
     let device = Device::open();
     for _ in 0..rounds(20) {
