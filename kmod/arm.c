@@ -13,7 +13,6 @@
 #include <asm/tlbflush.h>
 
 #include "compat.h"
-#include "crew.h"
 #include "gib.h"
 #include "lazy.h"
 #include "shared.h"
@@ -258,85 +257,47 @@ static int ff_arm_vma(struct ff_walk *walk, struct ff_vma *noted)
 	return err;
 }
 
-static int ff_arm_interrupted(struct ff_snapshot *snap)
+static const struct ff_walk_ops *ff_space_ops(const struct ff_space *space)
 {
-	return fatal_signal_pending(current) ? ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0) : 0;
+	switch (space->arm_mode) {
+	case FF_ARM_PUD:
+		return &ff_gib_ops;
+	case FF_ARM_LAZY:
+		return &ff_lazy_ops;
+	default:
+		return &ff_arm_ops;
+	}
 }
 
-/* EAGER, whose pages come in order, and PUD, which is done before a helper comes. */
 static int ff_space_arm(struct ff_snapshot *snap, struct ff_space *space)
 {
-	struct ff_walk walk = {
-		.snap = snap,
-		.space = space,
-		.ops = space->arm_mode == FF_ARM_PUD ? &ff_gib_ops : &ff_arm_ops,
-	};
+	struct ff_walk walk = { .snap = snap, .space = space, .ops = ff_space_ops(space) };
 	u64 begin = ktime_get_ns(), held = snap->pages.count;
 	u32 index;
 	int err = 0;
 
-	for (index = 0; index < space->vma_count && !err; index++)
-		err = ff_arm_vma(&walk, &space->vmas[index]) ?: ff_arm_interrupted(snap);
+	/* As in fork(): GUP-fast that takes a pin meanwhile sees it and takes the slow road. */
+	raw_write_seqcount_begin(&space->mm->write_protect_seq);
+	for (index = 0; index < space->vma_count && !err; index++) {
+		err = ff_arm_vma(&walk, &space->vmas[index]);
+		if (!err && fatal_signal_pending(current))
+			err = ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
+	}
+	raw_write_seqcount_end(&space->mm->write_protect_seq);
 	space->armed_pages = snap->pages.count - held - space->copied_pages;
 	snap->take->counts.pages_armed += space->armed_pages;
 	space->arm_ns = ktime_get_ns() - begin;
 	return err;
 }
 
-/* LAZY, all spaces together. */
-static int ff_arm_lazily(struct ff_snapshot *snap)
-{
-	struct ff_job job;
-	int err = 0;
-
-	ff_crew_begin(snap);
-	while (!err && ff_crew_next(&job)) {
-		struct ff_walk walk = {
-			.snap = snap,
-			.space = job.space,
-			.ops = &ff_lazy_ops,
-			.shared = ff_vma_is_shared_lazily(job.vma),
-		};
-		u64 begin = ktime_get_ns(), took;
-
-		err = ff_walk_range(&walk, job.start, job.end) ?: ff_arm_interrupted(snap);
-		took = ktime_get_ns() - begin;
-		job.space->arm_ns += took;
-		if (walk.shared)
-			snap->take->shared_ns += took;
-	}
-	ff_crew_end();
-	return err;
-}
-
-static int ff_spaces_walk(struct ff_snapshot *snap)
-{
-	bool lazily = false;
-	u32 index;
-	int err = 0;
-
-	for (index = 0; index < snap->space_count && !err; index++) {
-		struct ff_space *space = &snap->spaces[index];
-
-		if (space->arm_mode == FF_ARM_LAZY)
-			lazily = true;
-		else
-			err = ff_space_arm(snap, space);
-	}
-	return err || !lazily ? err : ff_arm_lazily(snap);
-}
-
+/* One after the other: helpers on idle processors were tried, and measured to be slower. */
 int ff_spaces_arm(struct ff_snapshot *snap)
 {
 	u32 index;
-	int err;
+	int err = 0;
 
-	/* As in fork(): GUP-fast that takes a pin meanwhile sees it and takes the slow road. */
-	for (index = 0; index < snap->space_count; index++)
-		raw_write_seqcount_begin(&snap->spaces[index].mm->write_protect_seq);
-	err = ff_spaces_walk(snap);
-	for (index = 0; index < snap->space_count; index++)
-		raw_write_seqcount_end(&snap->spaces[index].mm->write_protect_seq);
+	for (index = 0; index < snap->space_count && !err; index++)
+		err = ff_space_arm(snap, &snap->spaces[index]);
 	ff_flush_tlbs(snap);
 	for (index = 0; index < snap->space_count && !err; index++) {
 		struct ff_walk walk = { .snap = snap, .space = &snap->spaces[index] };

@@ -2,7 +2,6 @@
 #include <linux/module.h>
 #include <asm/cpufeature.h>
 
-#include "crew.h"
 #include "device.h"
 #include "hook.h"
 #include "scan.h"
@@ -19,9 +18,6 @@ static int __init ff_init(void)
 	err = ff_scan_module_init();
 	if (err)
 		return err;
-	err = ff_crew_init();
-	if (err)
-		goto err_scan;
 	ff_hook_module_init();
 	err = ff_device_init();
 	if (err)
@@ -30,8 +26,6 @@ static int __init ff_init(void)
 
 err_hook:
 	ff_hook_module_exit();
-	ff_crew_exit();
-err_scan:
 	ff_scan_module_exit();
 	return err;
 }
@@ -40,7 +34,6 @@ static void __exit ff_exit(void)
 {
 	ff_device_exit();
 	ff_hook_module_exit();
-	ff_crew_exit();
 	ff_scan_module_exit();
 }
 

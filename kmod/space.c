@@ -23,8 +23,9 @@
 #define FF_LOCK_TRIES 2000
 
 /*
- * Where LAZY gives way to PUD: whoever writes first to a gigabyte that is armed as a whole waits until its page tables
- * are walked, but for no more than that one; LAZY would stop everybody for as long per gigabyte (docs/performance.md).
+ * Where LAZY gives way to PUD, by the memory of all targets together: whoever writes first to a gigabyte that is armed
+ * as a whole waits until its page tables are walked, but for no more than that one; LAZY would stop everybody for as
+ * long per gigabyte (docs/performance.md).
  */
 #define FF_LARGE_PAGES (PUD_SIZE >> PAGE_SHIFT)
 
@@ -176,12 +177,22 @@ static int ff_space_note_vmas(struct ff_snapshot *snap, struct ff_space *space)
 	return 0;
 }
 
+static u64 ff_resident_pages(const struct ff_snapshot *snap)
+{
+	u64 pages = 0;
+	u32 index;
+
+	for (index = 0; index < snap->space_count; index++)
+		pages += get_mm_rss(snap->spaces[index].mm);
+	return pages;
+}
+
 static void ff_space_choose(struct ff_snapshot *snap, struct ff_space *space)
 {
 	if (snap->take->arm != FF_ARM_AUTO) {
 		space->arm_mode = snap->take->arm;
 		space->arm_reason = FF_ARM_ASKED;
-	} else if (get_mm_rss(space->mm) >= FF_LARGE_PAGES) {
+	} else if (ff_resident_pages(snap) >= FF_LARGE_PAGES) {
 		space->arm_mode = FF_ARM_PUD;
 		space->arm_reason = FF_ARM_LARGE;
 	} else {
