@@ -22,14 +22,15 @@ fn without_arming_what_is_written_is_wrong() {
         let pressures = [Pressure::swapping(&group, 4 << 20), Pressure::compacting()];
         drift.overwritten();
         let snapshot = held.release();
-        drift.overwritten();
         drop(pressures);
-        let wrong = drift.wrong(&snapshot);
-        // What was moved or swapped out since is a copy; of what is written all the time, some is not.
-        assert!(
-            wrong.iter().any(|line| line.starts_with("busy")),
-            "{how:?}: {wrong:?}"
-        );
+        // What was moved or swapped out since is a copy; of what is written all the time, some is not. The image is live
+        // memory there, and looks right where the writer happens not to run during the look.
+        let seen = (0..10).any(|_| {
+            drift.overwritten();
+            let wrong = drift.wrong(&snapshot);
+            wrong.iter().any(|line| line.starts_with("busy"))
+        });
+        assert!(seen, "{how:?}: the check sees that nothing was armed");
     }
     drift.assert_right();
     drop(drift);
