@@ -106,7 +106,7 @@ int ff_lazy_finalize(struct ff_snapshot *snap, struct ff_space *space, struct ff
 			return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
 	}
 	if (READ_ONCE(lazy->changed))
-		return ff_fail(snap, -EIO, FF_REASON_CHANGED, space->target, 0);
+		return ff_fail(snap, -EIO, FF_REASON_CHANGED, space->target, lazy->changed);
 	return READ_ONCE(lazy->lost) ? ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0) : 0;
 }
 

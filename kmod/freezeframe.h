@@ -178,8 +178,8 @@ enum ff_reason {
 	/* Every page that a target writes to while the snapshot is open is kept twice; detail bytes at most, bound
 	 * there are. */
 	FF_REASON_NO_ROOM = 23, /* [ENOMEM] */
-	/* A page table entry changed after the stop, and the kernel did not tell before: its page may be lost. A bug of
-	 * ours, or a kernel that we do not understand. */
+	/* A page table entry changed after the stop, and the kernel did not tell before: its page may be lost; detail
+	 * is the address, or that of its page table. A bug of ours, or a kernel that we do not understand. */
 	FF_REASON_CHANGED = 24, /* [EIO] */
 };
 

@@ -227,6 +227,8 @@ int ff_lazy_arm_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, uns
 			ff_test_dwell(2);
 			held = ff_leaf_finalize(lazy, leaf, begin, addr, FF_PATH_STOP, &walk->snap->pages);
 			if (held != FF_STEP_NEXT) {
+				/* Nothing of it may stay armed while the lock is not held: it was announced. */
+				ff_leaf_disarm(leaf, begin, addr);
 				step = held;
 				addr = begin;
 			}
@@ -264,6 +266,8 @@ int ff_lazy_arm_huge(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsi
 		if (step == FF_STEP_NEXT && ff_notify_is_pending(lazy, addr, end)) {
 			ff_test_dwell(2);
 			step = ff_leaf_finalize(lazy, leaf, addr, end, FF_PATH_STOP, &walk->snap->pages);
+			if (step != FF_STEP_NEXT)
+				ff_leaf_disarm(leaf, addr, end);
 		}
 		spin_unlock(&leaf->lock);
 		switch (step) {

@@ -58,11 +58,11 @@ struct ff_lazy {
 	struct xarray tables;	/* struct ff_leaf by address / PMD_SIZE; only ever grows */
 	struct xarray gibs;	/* struct ff_gib by address / PUD_SIZE; empty but in PUD mode (gib.h) */
 	struct llist_head suspects;
-	bool uncertain; /* a suspect may have moved: all are suspects */
-	bool lost;	/* a page could not be held, for want of memory */
-	bool changed;	/* an armed entry is not as it was armed: its page is gone */
-	bool over;	/* nothing is to be finalized any more */
-	u64 stall_ns;	/* the longest that one fault or notification was kept here */
+	bool uncertain;	       /* a suspect may have moved: all are suspects */
+	bool lost;	       /* a page could not be held, for want of memory */
+	unsigned long changed; /* the address of an armed entry that is not as it was armed: its page is gone */
+	bool over;	       /* nothing is to be finalized any more */
+	u64 stall_ns;	       /* the longest that one fault or notification was kept here */
 
 	struct mmu_notifier notifier;
 	bool watched;		 /* the notifier is registered */

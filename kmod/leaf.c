@@ -238,11 +238,12 @@ static enum ff_step ff_leaf_part(struct ff_lazy *lazy, struct ff_leaf *leaf, u32
 }
 
 /* In the stop, it is armed again. */
-static enum ff_step ff_leaf_changed(struct ff_lazy *lazy, struct ff_pages *spare)
+static enum ff_step ff_leaf_changed(struct ff_lazy *lazy, const struct ff_leaf *leaf, u32 index,
+				    const struct ff_pages *spare)
 {
 	if (spare)
 		return FF_STEP_CHANGED;
-	WRITE_ONCE(lazy->changed, true);
+	WRITE_ONCE(lazy->changed, leaf->addr + index * PAGE_SIZE);
 	return FF_STEP_NEXT;
 }
 
@@ -257,7 +258,7 @@ static enum ff_step ff_leaf_hold(struct ff_lazy *lazy, struct ff_leaf *leaf, u32
 
 	if (unlikely(!ff_pte_is_armed(pte))) {
 		__clear_bit(index, leaf->armed);
-		return ff_leaf_changed(lazy, spare);
+		return ff_leaf_changed(lazy, leaf, index, spare);
 	}
 	page = ff_private_page(pte);
 	if (!page)
@@ -299,7 +300,7 @@ static enum ff_step ff_leaf_hold_huge(struct ff_lazy *lazy, struct ff_leaf *leaf
 
 	if (unlikely(!ff_leaf_is_there(leaf))) {
 		bitmap_zero(leaf->armed, PTRS_PER_PTE);
-		step = ff_leaf_changed(lazy, spare);
+		step = ff_leaf_changed(lazy, leaf, 0, spare);
 		goto unlock;
 	}
 	if (!PageAnon(head)) { /* the huge zero page, or a file's */
@@ -349,9 +350,11 @@ static enum ff_step ff_leaf_hold_some(struct ff_lazy *lazy, struct ff_leaf *leaf
 	/* Something is armed, so the page table is there. */
 	if (leaf->huge)
 		return ff_leaf_hold_huge(lazy, leaf, path, spare);
+	/* Nobody takes the table away in the stop, so that it could be armed again. */
 	if (unlikely(!ff_leaf_is_there(leaf))) {
 		bitmap_zero(leaf->armed, PTRS_PER_PTE);
-		return ff_leaf_changed(lazy, spare);
+		WRITE_ONCE(lazy->changed, leaf->addr);
+		return FF_STEP_NEXT;
 	}
 	lock = pte_lockptr(lazy->mm, &leaf->pmd);
 	ptep = pte_offset_kernel(&leaf->pmd, leaf->addr);
@@ -373,6 +376,11 @@ enum ff_step ff_leaf_finalize(struct ff_lazy *lazy, struct ff_leaf *leaf, unsign
 	u32 first = ff_leaf_index(leaf, start), last = ff_leaf_index(leaf, end);
 
 	return ff_leaf_hold_some(lazy, leaf, leaf->armed, first, last, path, spare);
+}
+
+void ff_leaf_disarm(struct ff_leaf *leaf, unsigned long start, unsigned long end)
+{
+	bitmap_clear(leaf->armed, ff_leaf_index(leaf, start), (end - start) >> PAGE_SHIFT);
 }
 
 enum ff_step ff_leaf_settle(struct ff_lazy *lazy, struct ff_leaf *leaf, struct ff_pages *spare)

@@ -31,6 +31,8 @@ enum ff_step ff_leaf_arm_huge(struct ff_lazy *lazy, struct ff_leaf *leaf, pmd_t 
  */
 enum ff_step ff_leaf_finalize(struct ff_lazy *lazy, struct ff_leaf *leaf, unsigned long start, unsigned long end,
 			      enum ff_path path, struct ff_pages *spare);
+/* Forgets what is armed in the range: to be armed again. */
+void ff_leaf_disarm(struct ff_leaf *leaf, unsigned long start, unsigned long end);
 /* Holds the suspects. In the stop. */
 enum ff_step ff_leaf_settle(struct ff_lazy *lazy, struct ff_leaf *leaf, struct ff_pages *spare);
 /* Holds what a fault at @addr may change. */

@@ -18,6 +18,8 @@ pub struct Failed {
     pub reason: u32,
     /// Index of the target, or -1.
     pub target: i32,
+    /// As the reason says.
+    pub detail: u64,
 }
 
 /// How to take; all zeros is what a user gets who asks for nothing.
@@ -126,6 +128,7 @@ impl Device {
                 error,
                 reason: take.failure.reason,
                 target: take.failure.target,
+                detail: take.failure.detail,
             });
         }
         // SAFETY: the module installed it for us.

@@ -114,7 +114,7 @@ pub const REASON_WOKEN: u32 = 22;
 pub const TAKE_STRICT: u32 = 1 << 0;
 /// Not as much memory as the targets may force to be copied (ENOMEM).
 pub const REASON_NO_ROOM: u32 = 23;
-/// A page table entry changed after the stop, and the kernel did not tell before: its page may be lost (EIO).
+/// A page table entry changed after the stop, and the kernel did not tell before: its page may be lost; detail is the address (EIO).
 pub const REASON_CHANGED: u32 = 24;
 /// Take it even so.
 pub const TAKE_FORCE: u32 = 1 << 1;

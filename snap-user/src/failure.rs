@@ -178,9 +178,10 @@ fn explain(refusal: &Refusal, source: &io::Error) -> (FailureKind, String) {
         ),
         abi::REASON_CHANGED => (
             Other,
-            "the kernel changed its memory without telling the module, and a page may be lost; this is a bug: report it \
-             with the kernel's version, and use --arm eager"
-                .into(),
+            format!(
+                "the kernel changed its memory at {address:#x} without telling the module, and a page may be lost; this is a \
+                 bug: report it with the kernel's version, and use --arm eager"
+            ),
         ),
         _ => (Other, format!("the module answered in {phase}: {source}")),
     }
