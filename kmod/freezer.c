@@ -12,6 +12,7 @@
 #include "regs.h"
 #include "scan.h"
 #include "snapshot.h"
+#include "taskwork.h"
 #include "test.h"
 
 /*
@@ -263,29 +264,6 @@ void ff_freezer_thaw(struct ff_snapshot *snap)
 {
 	WRITE_ONCE(snap->freezer.thawed, true);
 	wake_up_all(&snap->freezer.parking);
-}
-
-/*
- * task_work_cancel() is not exported; this is what it does (kernel/task_work.c). pi_lock keeps task_work_run()
- * from running the list while an entry is taken out of it.
- */
-static bool ff_task_work_cancel(struct task_struct *task, struct callback_head *work)
-{
-	struct callback_head **link = &task->task_works, *entry;
-	unsigned long flags;
-
-	raw_spin_lock_irqsave(&task->pi_lock, flags);
-	entry = READ_ONCE(*link);
-	while (entry) {
-		if (entry != work) {
-			link = &entry->next;
-			entry = READ_ONCE(*link);
-		} else if (try_cmpxchg(link, &entry, entry->next)) {
-			break;
-		}
-	}
-	raw_spin_unlock_irqrestore(&task->pi_lock, flags);
-	return entry == work;
 }
 
 void ff_freezer_close(struct ff_snapshot *snap)

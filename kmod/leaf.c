@@ -268,7 +268,8 @@ static enum ff_step ff_leaf_hold(struct ff_lazy *lazy, struct ff_leaf *leaf, u32
 		ff_large_meet(large, folio);
 		explained = large->mapped + large->held;
 	}
-	if (PageAnonExclusive(page)) {
+	/* Tests hold what can be written to, too; the kernel asserts that such a page stays exclusive. */
+	if (PageAnonExclusive(page) && likely(!pte_write(pte))) {
 		ClearPageAnonExclusive(page);
 		if (unlikely(ff_leaf_is_in_use(lazy, folio, explained, spare))) {
 			step = ff_leaf_part(lazy, leaf, index, 1, page, spare);
@@ -307,7 +308,7 @@ static enum ff_step ff_leaf_hold_huge(struct ff_lazy *lazy, struct ff_leaf *leaf
 		bitmap_zero(leaf->armed, PTRS_PER_PTE);
 		goto unlock;
 	}
-	if (PageAnonExclusive(head)) {
+	if (PageAnonExclusive(head) && likely(!pmd_write(*leaf->pmdp))) {
 		ClearPageAnonExclusive(head);
 		if (unlikely(ff_leaf_is_in_use(lazy, folio, 1, spare))) {
 			step = ff_leaf_part(lazy, leaf, 0, HPAGE_PMD_NR, head, spare);

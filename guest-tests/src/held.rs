@@ -32,8 +32,8 @@ impl Held {
     /// When the take fails.
     #[must_use]
     pub fn begin_at(phase: Phase, pid: i32, how: How) -> Self {
-        // Until it is told to go on, but not for good.
-        let ms = Knob::set("test_hold_ms", 60_000);
+        // Until it is told to go on, but not for good. On a debug kernel, what is done meanwhile may take more than a minute.
+        let ms = Knob::set("test_hold_ms", 300_000);
         let hold = Knob::set("test_hold_phase", phase as i32);
         let take = std::thread::spawn(move || Device::open().take_how(&[pid], how));
         let begin = Instant::now();

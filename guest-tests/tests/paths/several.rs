@@ -74,8 +74,8 @@ fn a_file_that_several_targets_map_is_copied_once() {
     target.assert_runs();
     let child = i32::try_from(target.at("child")).unwrap();
     let counts = |pids: &[i32]| Device::open().take_how(pids, LAZY).unwrap().take.counts;
-    // Where a busy thread hides in system calls for a second, everything of its process is suspect, and copied in the stop.
-    let tries: Vec<_> = (0..10).map(|_| counts(&[target.pid(), child])).collect();
+    // Pages that somebody just looks at, or that lie in a batch of the LRU's, are copied in the stop.
+    let tries: Vec<_> = (0..3).map(|_| counts(&[target.pid(), child])).collect();
     assert!(
         tries
             .iter()
