@@ -218,6 +218,11 @@ static bool ff_cpu_is_not_lazy(int cpu, void *unused)
 	return !per_cpu(cpu_tlbstate_shared.is_lazy, cpu);
 }
 
+static void ff_flush_cpus(const struct cpumask *cpus)
+{
+	on_each_cpu_cond_mask(ff_cpu_is_not_lazy, ff_flush_this_cpu, NULL, true, cpus);
+}
+
 /*
  * flush_tlb_mm_range() is not exported. The generation makes every CPU that comes to this mm later flush;
  * those that have it loaded now flush here. One interrupt for all of them; takes are serialized, so one mask is enough.
@@ -234,7 +239,7 @@ static void ff_flush_tlbs(struct ff_snapshot *snap)
 		atomic64_inc(&mm->context.tlb_gen);
 		cpumask_or(&loaded, &loaded, mm_cpumask(mm));
 	}
-	on_each_cpu_cond_mask(ff_cpu_is_not_lazy, ff_flush_this_cpu, NULL, true, &loaded);
+	ff_flush_cpus(&loaded);
 }
 
 static int ff_arm_vma(struct ff_walk *walk, struct ff_vma *noted)
@@ -306,4 +311,47 @@ int ff_spaces_arm(struct ff_snapshot *snap)
 			err = ff_lazy_settle(&walk);
 	}
 	return err;
+}
+
+/* ---- rehearsing -------------------------------------------------------- */
+
+/* Of more, the first would be cold again when the stop comes. */
+#define FF_REHEARSED_TABLES 1024
+
+static int ff_rehearse_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end)
+{
+	pmd_t pmd = READ_ONCE(*pmdp);
+
+	if (walk->space->lazy)
+		ff_lazy_rehearse(walk->space->lazy, addr);
+	if (pmd_present(pmd) && !pmd_trans_huge(pmd))
+		ptep_get(pte_offset_kernel(&pmd, addr));
+	return ++walk->rehearsed == FF_REHEARSED_TABLES;
+}
+
+static int ff_rehearse_gib(struct ff_walk *walk, pud_t *pudp, unsigned long addr, unsigned long end)
+{
+	return walk->space->arm_mode == FF_ARM_PUD && ff_gib_rehearse(walk->space->lazy, addr);
+}
+
+static const struct ff_walk_ops ff_rehearse_ops = {
+	.table = ff_rehearse_table,
+	.huge = ff_rehearse_table,
+	.gib = ff_rehearse_gib,
+};
+
+void ff_arm_rehearse(struct ff_snapshot *snap, struct ff_space *space)
+{
+	struct ff_walk walk = { .snap = snap, .space = space, .ops = &ff_rehearse_ops };
+	u32 index;
+
+	rcu_read_lock(); /* page tables of shared files may be freed under us, but not at once */
+	for (index = 0; index < space->vma_count && walk.rehearsed < FF_REHEARSED_TABLES; index++) {
+		struct ff_vma *noted = &space->vmas[index];
+
+		if (noted->private || noted->shared)
+			ff_walk_range(&walk, noted->image.start, noted->image.end);
+	}
+	rcu_read_unlock();
+	ff_flush_cpus(cpu_none_mask);
 }

@@ -133,6 +133,14 @@ static inline void ff_vma_lock(struct vm_area_struct *vma)
 #endif
 }
 
+/* Looks at what ff_vma_lock() will write to. */
+static inline void ff_vma_rehearse_lock(struct vm_area_struct *vma)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+	rwsem_is_locked(&vma->vm_lock->lock);
+#endif
+}
+
 /* 6.12 dropped mmap_write_trylock(), which nobody used. */
 static inline bool ff_mmap_write_trylock(struct mm_struct *mm)
 {

@@ -175,6 +175,27 @@ static void ff_freezer_await(struct ff_snapshot *snap)
 	}
 }
 
+static void ff_freezer_rehearse_work(struct callback_head *work)
+{
+}
+
+void ff_freezer_rehearse(struct ff_snapshot *snap)
+{
+	struct ff_freezer *freezer = &snap->freezer;
+	struct callback_head work;
+
+	init_task_work(&work, ff_freezer_rehearse_work);
+	if (!task_work_add(current, &work, TWA_RESUME))
+		ff_task_work_cancel(current, &work);
+	ff_scan_rehearse(snap);
+	/* There are no threads yet. */
+	ff_freezer_interrupt(snap);
+	ff_freezer_first_running(snap);
+	if (!list_empty(&freezer->spare))
+		ff_regs_rehearse(list_first_entry(&freezer->spare, struct ff_thread, link));
+	wake_up_all(&freezer->parking);
+}
+
 void ff_freezer_open(struct ff_snapshot *snap)
 {
 	struct ff_freezer *freezer = &snap->freezer;

@@ -69,6 +69,8 @@ void ff_thread_park(struct callback_head *work);
 
 /* Allocates for all threads that there are. */
 int ff_freezer_prepare(struct ff_snapshot *snap);
+/* See ff_spaces_rehearse(). */
+void ff_freezer_rehearse(struct ff_snapshot *snap);
 void ff_freezer_open(struct ff_snapshot *snap);
 int ff_freezer_freeze(struct ff_snapshot *snap);
 /* Those of the spaces with workers that run on in the stop, and may be in the midst of GUP, are not armed by PUD. */

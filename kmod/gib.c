@@ -76,6 +76,13 @@ void ff_gib_check(struct ff_lazy *lazy, unsigned long start, unsigned long end)
 
 /* ---- in the stop ------------------------------------------------------- */
 
+bool ff_gib_rehearse(struct ff_lazy *lazy, unsigned long addr)
+{
+	struct ff_gib *gib = xa_load(&lazy->gibs, addr >> PUD_SHIFT);
+
+	return gib && !READ_ONCE(gib->stale);
+}
+
 static int ff_gib_arm(struct ff_walk *walk, pud_t *pudp, unsigned long addr, unsigned long end)
 {
 	struct ff_lazy *lazy = walk->space->lazy;

@@ -34,6 +34,8 @@ int ff_gib_note(struct ff_lazy *lazy, unsigned long addr);
 /* Before the stop: pages may have gone from the range, or page tables come. */
 void ff_gib_check(struct ff_lazy *lazy, unsigned long start, unsigned long end);
 void ff_gib_mark_stale(struct ff_lazy *lazy, unsigned long addr);
+/* Before the stop: would it be armed as a whole? */
+bool ff_gib_rehearse(struct ff_lazy *lazy, unsigned long addr);
 /* How a VMA is armed. In the stop. */
 extern const struct ff_walk_ops ff_gib_ops;
 /* Opens every gigabyte that the range touches; was there one to open? Never sleeps. */

@@ -176,6 +176,14 @@ static struct ff_leaf *ff_lazy_table(struct ff_lazy *lazy, unsigned long addr)
 	return ff_lazy_add_leaf(lazy, addr, true, GFP_KERNEL);
 }
 
+void ff_lazy_rehearse(struct ff_lazy *lazy, unsigned long addr)
+{
+	struct ff_leaf *leaf = xa_load(&lazy->tables, addr >> PMD_SHIFT);
+
+	if (leaf)
+		READ_ONCE(leaf->stopped);
+}
+
 /* What a suspect is finalized as later, in ff_lazy_settle(). */
 static void ff_lazy_suspect_late(struct ff_walk *walk, struct ff_leaf *leaf, unsigned long addr, unsigned long end)
 {

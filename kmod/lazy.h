@@ -79,6 +79,8 @@ int ff_lazy_begin(struct ff_snapshot *snap, struct ff_space *space);
 void ff_lazy_scan_page(struct ff_walk *walk, unsigned long addr, struct page *page);
 /* It has met a page that is not there. */
 void ff_lazy_scan_hole(struct ff_walk *walk, unsigned long addr);
+/* Looks at what arming the table at @addr will write to. */
+void ff_lazy_rehearse(struct ff_lazy *lazy, unsigned long addr);
 /* How a VMA is armed. In the stop. */
 extern const struct ff_walk_ops ff_lazy_ops;
 int ff_lazy_arm_table(struct ff_walk *walk, pmd_t *pmdp, unsigned long addr, unsigned long end);

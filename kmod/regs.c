@@ -80,6 +80,17 @@ static int ff_regs_begin(struct ff_thread *thread)
 	return 0;
 }
 
+void ff_regs_rehearse(struct ff_thread *spare)
+{
+	spin_lock_init(&spare->regs_lock);
+	spare->task = current;
+	ff_regs_begin(spare);
+	spare->task = NULL;
+	spare->regs_due = NULL;
+	spare->regs_length = 0;
+	memset(&spare->image, 0, sizeof(spare->image));
+}
+
 void ff_regs_finish(struct ff_thread *thread)
 {
 	const struct user_regset_view *view;

@@ -6,6 +6,8 @@
 
 /* Makes room for the registers of @thread, which will stand for a thread like @task. */
 int ff_regs_reserve(struct ff_thread *thread, struct task_struct *task);
+/* Does to the caller's what ff_regs_copy() will do to others', in a @spare that nobody uses yet. */
+void ff_regs_rehearse(struct ff_thread *spare);
 /* Copies the registers and the signal masks of every thread that is still, as far as that cannot wait. In the stop. */
 int ff_regs_copy(struct ff_snapshot *snap);
 /*

@@ -175,6 +175,24 @@ u32 ff_scan(struct ff_snapshot *snap)
 	return fresh;
 }
 
+void ff_scan_rehearse(struct ff_snapshot *snap)
+{
+	struct task_struct *task;
+	u32 index;
+
+	rcu_read_lock();
+	for (index = 0; index < snap->process_count; index++) {
+		for_each_thread(snap->processes[index].leader, task) {
+			spin_lock(&snap->freezer.lock);
+			if (!ff_scan_knows(&snap->freezer, task) && !ff_task_is_worker(task))
+				READ_ONCE(task->task_works);
+			spin_unlock(&snap->freezer.lock);
+		}
+	}
+	ff_scan_misses_users(snap);
+	rcu_read_unlock();
+}
+
 /* A new task that shares a target's memory is asked before it runs for the first time. */
 static void ff_scan_on_newtask(void *data, struct task_struct *task, unsigned long flags)
 {

@@ -10,6 +10,8 @@ void ff_scan_module_exit(void);
 
 /* Allocates for @count threads. */
 int ff_scan_reserve(struct ff_freezer *freezer, u32 count);
+/* Looks at what the scan will look at. */
+void ff_scan_rehearse(struct ff_snapshot *snap);
 /* From here on newborn threads are asked before they run. */
 void ff_scan_begin(struct ff_snapshot *snap);
 /* Asks every thread that is not known yet; returns how many there were. */

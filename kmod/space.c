@@ -10,6 +10,7 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
+#include "arm.h"
 #include "compat.h"
 #include "hook.h"
 #include "lazy.h"
@@ -275,21 +276,35 @@ static int ff_spaces_queue(struct ff_snapshot *snap)
 	return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
 }
 
-/* Locks the VMAs against page faults, and looks whether they are as they were noted. */
-static void ff_space_lock_vmas(struct ff_space *space)
+/* Are the VMAs as they were noted? @lock is done to each on the way. */
+static __always_inline bool ff_space_is_as_noted(struct ff_space *space, void (*lock)(struct vm_area_struct *))
 {
 	struct vm_area_struct *vma;
 	VMA_ITERATOR(vmi, space->mm, 0);
+	bool same = true;
 	u32 index = 0;
 
 	for_each_vma(vmi, vma) {
-		ff_vma_lock(vma);
-		if (index >= space->vma_count || !ff_vma_is_as_noted(&space->vmas[index], vma))
-			space->changed = true;
+		lock(vma);
+		same &= index < space->vma_count && ff_vma_is_as_noted(&space->vmas[index], vma);
 		index++;
 	}
-	if (index != space->vma_count)
-		space->changed = true;
+	return same && index == space->vma_count;
+}
+
+void ff_spaces_rehearse(struct ff_snapshot *snap)
+{
+	u32 index;
+
+	for (index = 0; index < snap->space_count; index++) {
+		struct ff_space *space = &snap->spaces[index];
+
+		if (!mmap_read_trylock(space->mm))
+			continue;
+		if (ff_space_is_as_noted(space, ff_vma_rehearse_lock))
+			ff_arm_rehearse(snap, space);
+		mmap_read_unlock(space->mm);
+	}
 }
 
 int ff_spaces_lock(struct ff_snapshot *snap)
@@ -312,7 +327,7 @@ int ff_spaces_lock(struct ff_snapshot *snap)
 	/* The stop begins here: from now on a page fault of a target waits. */
 	snap->take->phases[FF_PHASE_FREEZE_TASKS].begin_ns = ktime_get_ns();
 	for (index = 0; index < snap->space_count; index++)
-		ff_space_lock_vmas(&snap->spaces[index]);
+		snap->spaces[index].changed = !ff_space_is_as_noted(&snap->spaces[index], ff_vma_lock);
 	return 0;
 }
 

@@ -152,6 +152,8 @@ static int ff_freeze_tasks(struct ff_snapshot *snap)
 	int err;
 
 	snap->take->failure.phase = FF_PHASE_FREEZE_TASKS;
+	ff_freezer_rehearse(snap);
+	ff_spaces_rehearse(snap);
 	err = ff_spaces_lock(snap);
 	if (err)
 		return err;

@@ -46,6 +46,7 @@ struct ff_walk {
 	struct ff_walk_totals totals;
 	struct ff_large large;
 	unsigned long armed_start, armed_end; /* the gigabyte that was armed last: nothing is left to do in it */
+	u32 rehearsed;			      /* page tables that ff_arm_rehearse() looked at */
 	struct folio *scanned;		      /* the large folio met last by ff_lazy_scan_page(), */
 	bool scanned_in_use;		      /* and whether it is in use */
 };
