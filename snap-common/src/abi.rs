@@ -118,7 +118,7 @@ pub const REASON_NO_ROOM: u32 = 23;
 pub const REASON_CHANGED: u32 = 24;
 /// Take it even so.
 pub const TAKE_FORCE: u32 = 1 << 1;
-/// What suits each address space.
+/// LAZY or PUD, by the memory of all targets together; EAGER where the kernel's functions cannot be hooked.
 pub const ARM_AUTO: u32 = 0;
 /// The stop takes a reference to every page.
 pub const ARM_EAGER: u32 = 1;

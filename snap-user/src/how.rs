@@ -8,7 +8,8 @@ use snap_common::abi;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Arm {
-    /// What suits each address space
+    /// `lazy` where they have less than a gigabyte of memory in all, `pud` where they have more; `eager` where the kernel cannot be
+    /// hooked
     #[default]
     Auto,
     /// Take a reference to every page while the processes stand still
