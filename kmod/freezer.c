@@ -4,6 +4,7 @@
 #include <linux/delay.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
 
@@ -21,12 +22,28 @@
  */
 #define FF_FREEZE_SPIN_NS (2 * NSEC_PER_MSEC)
 
+/*
+ * How long a parked thread keeps its processor, where nobody else wants it. One that sleeps is late by the time that it
+ * takes to wake its processor up, which may be longer than the window; that is why KVM polls for halted processors,
+ * too.
+ */
+#define FF_PARK_SPIN_NS (2 * NSEC_PER_MSEC)
+
 /* ---- on the thread that is frozen -------------------------------------- */
 
 static void ff_freezer_done(struct ff_freezer *freezer)
 {
 	if (atomic_dec_and_test(&freezer->busy))
 		complete(&freezer->idle);
+}
+
+static void ff_thread_spin(const struct ff_thread *thread)
+{
+	u64 until = thread->still_ns + FF_PARK_SPIN_NS;
+
+	while (!READ_ONCE(thread->freezer->thawed) && single_task_running() && !need_resched() &&
+	       ktime_get_ns() < until)
+		cpu_relax();
 }
 
 void ff_thread_park(struct callback_head *work)
@@ -38,7 +55,8 @@ void ff_thread_park(struct callback_head *work)
 	/* Also run by exit_task_work(): a thread that exits must not wait for anybody. */
 	if (!(current->flags & PF_EXITING) && !READ_ONCE(freezer->thawed)) {
 		thread->still_ns = ktime_get_ns();
-		smp_store_release(&thread->parked, true);
+		if (ff_regs_park(thread))
+			ff_thread_spin(thread);
 		for (;;) {
 			long left = (long)(READ_ONCE(freezer->deadline) - jiffies);
 
@@ -78,8 +96,8 @@ static bool ff_thread_is_still(struct ff_thread *thread, struct mm_struct *mm, u
 	if (thread->state || thread->gone)
 		return true;
 	if (smp_load_acquire(&thread->parked)) {
-		/* Off its CPU its registers, the FPU's too, are all in memory. */
-		if (READ_ONCE(task->on_cpu))
+		/* Off its CPU its registers, the FPU's too, are all in memory. On it, it copies them itself. */
+		if (!thread->regs_own && READ_ONCE(task->on_cpu))
 			return false;
 		thread->state = FF_THREAD_PARKED;
 		return true;

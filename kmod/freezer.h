@@ -37,10 +37,11 @@ struct ff_thread {
 	u64 asked_ns;
 	u64 still_ns;
 	unsigned long switches; /* context switches when it was found asleep */
+	bool regs_own;		/* parked, and copies its registers itself; written before that is set */
+	spinlock_t regs_lock;	/* guards what follows, from when it is asked until it has left */
 	void *regs;		/* register sets as the image has them */
 	u32 regs_length;
 	u32 regs_room;
-	spinlock_t regs_lock; /* guards the above and regs_due, from the stop until the thread has left */
 	const struct user_regset_view *regs_due; /* the FPU's registers are still to be copied; NULL: they are not */
 	struct ff_image_thread image;
 };

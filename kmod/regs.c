@@ -57,6 +57,44 @@ static void ff_regset_copy(struct ff_thread *thread, const struct user_regset *s
 	thread->regs_length += sizeof(*header) + ALIGN(header->length, 8);
 }
 
+static void ff_regs_copy_sets(struct ff_thread *thread, const struct user_regset_view *view, bool general)
+{
+	unsigned int index;
+
+	for (index = 0; index < view->n; index++) {
+		const struct user_regset *set = &view->regsets[index];
+
+		if (ff_regset_wanted(set) && general == (set->core_note_type == NT_PRSTATUS))
+			ff_regset_copy(thread, set);
+	}
+}
+
+static void ff_regs_copy_general(struct ff_thread *thread, const struct user_regset_view *view)
+{
+	ff_regs_copy_sets(thread, view, true);
+	thread->image.fs_base = thread->task->thread.fsbase;
+	thread->image.gs_base = thread->task->thread.gsbase;
+}
+
+bool ff_regs_park(struct ff_thread *thread)
+{
+	const struct user_regset_view *view = task_user_regset_view(current);
+	bool own = thread->regs_room >= ff_regs_room(view);
+
+	thread->regs_own = own;
+	/* Whoever sees us parked waits for the lock. */
+	spin_lock(&thread->regs_lock);
+	smp_store_release(&thread->parked, true);
+	/* If we were still without being parked, the take may have begun. */
+	if (own && !thread->regs_length) {
+		current_save_fsgs();
+		ff_regs_copy_general(thread, view);
+		ff_regs_copy_sets(thread, view, false);
+	}
+	spin_unlock(&thread->regs_lock);
+	return own;
+}
+
 /*
  * The registers that a system call's result goes into, and the rest of the kernel's frame. The others belong to user
  * mode alone: they stay in memory as they are until the thread goes there, which it does not before ff_regs_finish().
@@ -64,18 +102,14 @@ static void ff_regset_copy(struct ff_thread *thread, const struct user_regset *s
 static int ff_regs_begin(struct ff_thread *thread)
 {
 	const struct user_regset_view *view = task_user_regset_view(thread->task);
-	unsigned int index;
 
 	if (ff_regs_reserve(thread, thread->task))
 		return -ENOMEM;
-	for (index = 0; index < view->n; index++) {
-		if (view->regsets[index].core_note_type == NT_PRSTATUS)
-			ff_regset_copy(thread, &view->regsets[index]);
-	}
-	thread->image.fs_base = thread->task->thread.fsbase;
-	thread->image.gs_base = thread->task->thread.gsbase;
 	spin_lock(&thread->regs_lock);
-	thread->regs_due = view;
+	if (!thread->regs_length) {
+		ff_regs_copy_general(thread, view);
+		thread->regs_due = view;
+	}
 	spin_unlock(&thread->regs_lock);
 	return 0;
 }
@@ -94,17 +128,12 @@ void ff_regs_rehearse(struct ff_thread *spare)
 void ff_regs_finish(struct ff_thread *thread)
 {
 	const struct user_regset_view *view;
-	unsigned int index;
 
 	spin_lock(&thread->regs_lock);
 	view = thread->regs_due;
 	thread->regs_due = NULL;
-	for (index = 0; view && index < view->n; index++) {
-		const struct user_regset *set = &view->regsets[index];
-
-		if (ff_regset_wanted(set) && set->core_note_type != NT_PRSTATUS)
-			ff_regset_copy(thread, set);
-	}
+	if (view)
+		ff_regs_copy_sets(thread, view, false);
 	spin_unlock(&thread->regs_lock);
 }
 

@@ -6,6 +6,11 @@
 
 /* Makes room for the registers of @thread, which will stand for a thread like @task. */
 int ff_regs_reserve(struct ff_thread *thread, struct task_struct *task);
+/*
+ * Parks the caller, which is @thread: it is still from here on. True: it has copied its registers, and may be still on
+ * its processor. False: they are copied when it has left that.
+ */
+bool ff_regs_park(struct ff_thread *thread);
 /* Does to the caller's what ff_regs_copy() will do to others', in a @spare that nobody uses yet. */
 void ff_regs_rehearse(struct ff_thread *spare);
 /* Copies the registers and the signal masks of every thread that is still, as far as that cannot wait. In the stop. */
