@@ -5,6 +5,7 @@
 #include <linux/regset.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <asm/msr.h>
 
 struct ff_regset_header {
 	u32 type;
@@ -69,13 +70,6 @@ static void ff_regs_copy_sets(struct ff_thread *thread, const struct user_regset
 	}
 }
 
-static void ff_regs_copy_general(struct ff_thread *thread, const struct user_regset_view *view)
-{
-	ff_regs_copy_sets(thread, view, true);
-	thread->image.fs_base = thread->task->thread.fsbase;
-	thread->image.gs_base = thread->task->thread.gsbase;
-}
-
 bool ff_regs_park(struct ff_thread *thread)
 {
 	const struct user_regset_view *view = task_user_regset_view(current);
@@ -87,9 +81,11 @@ bool ff_regs_park(struct ff_thread *thread)
 	smp_store_release(&thread->parked, true);
 	/* If we were still without being parked, the take may have begun. */
 	if (own && !thread->regs_length) {
-		current_save_fsgs();
-		ff_regs_copy_general(thread, view);
+		ff_regs_copy_sets(thread, view, true);
 		ff_regs_copy_sets(thread, view, false);
+		/* Where a switch would store them from. */
+		rdmsrl(MSR_FS_BASE, thread->image.fs_base);
+		rdmsrl(MSR_KERNEL_GS_BASE, thread->image.gs_base);
 	}
 	spin_unlock(&thread->regs_lock);
 	return own;
@@ -107,7 +103,9 @@ static int ff_regs_begin(struct ff_thread *thread)
 		return -ENOMEM;
 	spin_lock(&thread->regs_lock);
 	if (!thread->regs_length) {
-		ff_regs_copy_general(thread, view);
+		ff_regs_copy_sets(thread, view, true);
+		thread->image.fs_base = thread->task->thread.fsbase;
+		thread->image.gs_base = thread->task->thread.gsbase;
 		thread->regs_due = view;
 	}
 	spin_unlock(&thread->regs_lock);
