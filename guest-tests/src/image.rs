@@ -1,5 +1,6 @@
 //! Reads memory out of an image by process and address.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
@@ -55,6 +56,25 @@ impl<'a> Image<'a> {
             .collect()
     }
 
+    /// The register sets of a thread, by their type.
+    ///
+    /// # Panics
+    ///
+    /// When they are not in the image.
+    #[must_use]
+    pub fn registers(&self, thread: &abi::ImageThread) -> HashMap<u32, Vec<u8>> {
+        let bytes = self.blob(thread.regs);
+        let mut rest = &bytes[..];
+        let mut sets = HashMap::new();
+        while !rest.is_empty() {
+            let word = |at: usize| u32::from_ne_bytes(rest[at..at + 4].try_into().expect("4 bytes"));
+            let length = usize::try_from(word(4)).expect("short");
+            sets.insert(word(0), rest[8..8 + length].to_vec());
+            rest = &rest[8 + length.next_multiple_of(8)..];
+        }
+        sets
+    }
+
     /// Its mappings.
     #[must_use]
     pub fn vmas(&self, process: &abi::ImageProcess) -> Vec<abi::ImageVma> {
@@ -70,12 +90,14 @@ impl<'a> Image<'a> {
     /// When it is not in the image.
     #[must_use]
     pub fn path(&self, vma: &abi::ImageVma) -> String {
-        let mut bytes = vec![0; usize::try_from(vma.path.length).expect("short")];
-        let at = self.header.blobs.offset + u64::from(vma.path.offset);
-        self.file
-            .read_exact_at(&mut bytes, at)
-            .expect("the path is readable");
-        String::from_utf8_lossy(&bytes).into_owned()
+        String::from_utf8_lossy(&self.blob(vma.path)).into_owned()
+    }
+
+    fn blob(&self, blob: abi::Blob) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(blob.length).expect("short")];
+        let at = self.header.blobs.offset + u64::from(blob.offset);
+        self.file.read_exact_at(&mut bytes, at).expect("it is readable");
+        bytes
     }
 
     /// What of a mapping is in the image.

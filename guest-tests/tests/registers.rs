@@ -1,0 +1,98 @@
+//! The registers in the image are those of the instant, wherever a thread was: on a processor, waiting for one, or asleep.
+
+use std::collections::HashMap;
+
+use guest_tests::device::{Device, How, Snapshot};
+use guest_tests::image::Image;
+use guest_tests::rounds;
+use guest_tests::target::Target;
+use snap_common::abi;
+
+const NT_PRSTATUS: u32 = 1;
+const NT_PRFPREG: u32 = 2;
+const NT_X86_XSTATE: u32 = 0x202;
+
+/// Indices into `user_regs_struct`.
+const R13: usize = 2;
+const R12: usize = 3;
+const FS_BASE: usize = 21;
+const GS_BASE: usize = 22;
+
+/// XMM0 in the area of `fxsave`, with which that of `xsave` begins, too.
+const XMM0: usize = 160;
+
+/// With one, each thread can have a processor of its own; with more, some wait for one.
+const BUSY: [&str; 2] = ["1", "6"];
+
+#[test]
+fn registers_are_of_the_instant() {
+    for busy in BUSY {
+        let target = Target::spawn("registers", &[busy]);
+        for freeze in [abi::FREEZE_SOFT, abi::FREEZE_IPI, abi::FREEZE_SIGNAL] {
+            let how = How {
+                freeze,
+                ..How::default()
+            };
+            let mut before = HashMap::new();
+            for round in 0..rounds(10) {
+                let snapshot = Device::open()
+                    .take_how(&[target.pid()], how)
+                    .unwrap_or_else(|failed| panic!("{failed:?}"));
+                let name = format!("{busy} busy, {how:?}, round {round}");
+                for (thread, count) in counts(&target, &snapshot, &name) {
+                    let earlier = before.insert(thread.clone(), count).unwrap_or(0);
+                    assert!(earlier <= count, "{name}, {thread}: {count} after {earlier}");
+                }
+            }
+            assert!(before.values().all(|count| *count > 0), "{before:?}");
+        }
+    }
+}
+
+/// How far each thread is.
+fn counts(target: &Target, snapshot: &Snapshot, name: &str) -> Vec<(String, u64)> {
+    let image = Image::open(&snapshot.file);
+    let process = image.process(target.pid());
+    let threads: HashMap<_, _> = image
+        .threads(&process)
+        .into_iter()
+        .map(|thread| (thread.pid, thread))
+        .collect();
+    let mut counts = Vec::new();
+    for kind in ["busy", "calling", "sleeping"] {
+        for number in 0..target.at(kind) {
+            let thread = format!("{kind}{number}");
+            let id = i32::try_from(target.at(&thread)).unwrap();
+            let image_thread = &threads[&id];
+            let area = target.at(&format!("{thread}_fs"));
+            let bases = (image_thread.fs_base, image_thread.gs_base);
+            assert_eq!(bases, (area, area + 1), "{name}, {thread}");
+            counts.push((
+                thread.clone(),
+                count(&image.registers(image_thread), area, &format!("{name}, {thread}")),
+            ));
+        }
+    }
+    counts
+}
+
+/// What the thread has counted to.
+fn count(registers: &HashMap<u32, Vec<u8>>, area: u64, name: &str) -> u64 {
+    let word = |set: u32, at: usize| {
+        let bytes = registers
+            .get(&set)
+            .unwrap_or_else(|| panic!("{name}: no set {set:#x}"));
+        u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
+    };
+    let general = |index: usize| word(NT_PRSTATUS, index * 8);
+    let (first, last) = (general(R13), general(R12));
+    assert_eq!((general(FS_BASE), general(GS_BASE)), (area, area + 1), "{name}");
+    for set in [NT_PRFPREG, NT_X86_XSTATE] {
+        let between = word(set, XMM0);
+        assert!(
+            last <= between && between <= first && first <= last + 1,
+            "{name}, set {set:#x}: {first} {between} {last}"
+        );
+    }
+    last
+}
