@@ -78,21 +78,40 @@ fn counts(target: &Target, snapshot: &Snapshot, name: &str) -> Vec<(String, u64)
 
 /// What the thread has counted to.
 fn count(registers: &HashMap<u32, Vec<u8>>, area: u64, name: &str) -> u64 {
-    let word = |set: u32, at: usize| {
-        let bytes = registers
-            .get(&set)
-            .unwrap_or_else(|| panic!("{name}: no set {set:#x}"));
-        u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
-    };
-    let general = |index: usize| word(NT_PRSTATUS, index * 8);
-    let (first, last) = (general(R13), general(R12));
+    let general = |index: usize| word(registers, NT_PRSTATUS, index * 8);
     assert_eq!((general(FS_BASE), general(GS_BASE)), (area, area + 1), "{name}");
-    for set in [NT_PRFPREG, NT_X86_XSTATE] {
-        let between = word(set, XMM0);
-        assert!(
-            last <= between && between <= first && first <= last + 1,
-            "{name}, set {set:#x}: {first} {between} {last}"
-        );
-    }
-    last
+    assert!(fit(registers, registers), "{name}: {registers:x?}");
+    general(R12)
+}
+
+/// Can the general registers of the one be of the same instant as the vector registers of the other?
+fn fit(general: &HashMap<u32, Vec<u8>>, vector: &HashMap<u32, Vec<u8>>) -> bool {
+    let [first, last] = [R13, R12].map(|index| word(general, NT_PRSTATUS, index * 8));
+    [NT_PRFPREG, NT_X86_XSTATE].iter().all(|set| {
+        let between = word(vector, *set, XMM0);
+        last <= between && between <= first && first <= last + 1
+    })
+}
+
+fn word(registers: &HashMap<u32, Vec<u8>>, set: u32, at: usize) -> u64 {
+    let bytes = registers
+        .get(&set)
+        .unwrap_or_else(|| panic!("no set {set:#x} of registers"));
+    u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
+}
+
+#[test]
+fn registers_of_two_instants_do_not_fit() {
+    let target = Target::spawn("registers", &["1"]);
+    let busy = i32::try_from(target.at("busy0")).unwrap();
+    let [first, second] = [(); 2].map(|()| {
+        let snapshot = Device::open().take(&[target.pid()], 0);
+        let snapshot = snapshot.unwrap_or_else(|failed| panic!("{failed:?}"));
+        let image = Image::open(&snapshot.file);
+        let threads = image.threads(&image.process(target.pid()));
+        let thread = threads.iter().find(|thread| thread.pid == busy);
+        image.registers(thread.expect("the thread is in the image"))
+    });
+    assert!(fit(&first, &first) && fit(&second, &second));
+    assert!(!fit(&first, &second) && !fit(&second, &first));
 }

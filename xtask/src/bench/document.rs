@@ -62,7 +62,9 @@ fn summary(run: &Run) -> String {
                      for its turn. For the same reason the longest writes include turns of other processes.";
         }
         Accel::Tcg => {
-            text += " The processor is emulated: trust the ratios within this run, not the times.";
+            text += " The processor is emulated: trust the ratios within this run, not the times. It is slowest with code and \
+                     memory that it has not met since it last switched, which is most of a short window: how long that of \
+                     `--arm pud` is without this, a run with an instruction clock tells.";
         }
         Accel::Kvm => {}
     }
