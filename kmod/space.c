@@ -276,7 +276,16 @@ static int ff_spaces_queue(struct ff_snapshot *snap)
 	return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
 }
 
-/* Are the VMAs as they were noted? @lock is done to each on the way. */
+/*
+ * In a VMA that is not shared and has no anon_vma, a page fault that would make a private page takes mmap_lock first
+ * (__vmf_anon_prepare()), which we hold. So most VMAs, those of code and of guards, need no lock of their own.
+ */
+static bool ff_vma_needs_lock(const struct vm_area_struct *vma)
+{
+	return vma->anon_vma || (vma->vm_flags & VM_SHARED);
+}
+
+/* Are the VMAs as they were noted? @lock is done on the way to each that needs it. */
 static __always_inline bool ff_space_is_as_noted(struct ff_space *space, void (*lock)(struct vm_area_struct *))
 {
 	struct vm_area_struct *vma;
@@ -285,7 +294,8 @@ static __always_inline bool ff_space_is_as_noted(struct ff_space *space, void (*
 	u32 index = 0;
 
 	for_each_vma(vmi, vma) {
-		lock(vma);
+		if (ff_vma_needs_lock(vma))
+			lock(vma);
 		same &= index < space->vma_count && ff_vma_is_as_noted(&space->vmas[index], vma);
 		index++;
 	}
