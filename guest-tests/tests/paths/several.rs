@@ -85,5 +85,6 @@ fn a_file_that_several_targets_map_is_copied_once() {
     // The parent, which is no target of this one, can write to it.
     let one = counts(&[child]);
     assert_eq!(one.pages_shared_stop, one.pages_shared, "{one:?}");
-    assert_eq!(tries[0].pages_shared, one.pages_shared, "{tries:?} {one:?}");
+    // On the debug kernel, the target may still be writing to some for the first time when the first is taken.
+    assert_eq!(tries[2].pages_shared, one.pages_shared, "{tries:?} {one:?}");
 }
