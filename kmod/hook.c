@@ -208,6 +208,7 @@ static void notrace ff_on_truncate(unsigned long ip, unsigned long parent, struc
 struct ff_hook {
 	struct ftrace_ops ops;
 	const char *symbol;
+	bool filtered;
 	bool registered;
 };
 
@@ -236,6 +237,7 @@ static int ff_hook_register(struct ff_hook *hook)
 	/* It does not write to the name, in spite of its type. */
 	int err = ftrace_set_filter(&hook->ops, (unsigned char *)hook->symbol, strlen(hook->symbol), 1);
 
+	hook->filtered = !err;
 	if (!err)
 		err = register_ftrace_function(&hook->ops);
 	hook->registered = !err;
@@ -249,7 +251,10 @@ static void ff_hooks_unregister(struct ff_hook *hooks, u32 count)
 	for (index = 0; index < count; index++) {
 		if (hooks[index].registered)
 			unregister_ftrace_function(&hooks[index].ops);
+		if (hooks[index].filtered)
+			ftrace_free_filter(&hooks[index].ops);
 		hooks[index].registered = false;
+		hooks[index].filtered = false;
 	}
 }
 
