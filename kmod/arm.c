@@ -340,9 +340,9 @@ static const struct ff_walk_ops ff_rehearse_ops = {
 	.gib = ff_rehearse_gib,
 };
 
-void ff_arm_rehearse(struct ff_snapshot *snap, struct ff_space *space)
+void ff_arm_rehearse(struct ff_snapshot *snap, struct ff_space *space, u32 *tables)
 {
-	struct ff_walk walk = { .snap = snap, .space = space, .ops = &ff_rehearse_ops };
+	struct ff_walk walk = { .snap = snap, .space = space, .ops = &ff_rehearse_ops, .rehearsed = *tables };
 	u32 index;
 
 	rcu_read_lock(); /* page tables of shared files may be freed under us, but not at once */
@@ -353,5 +353,6 @@ void ff_arm_rehearse(struct ff_snapshot *snap, struct ff_space *space)
 			ff_walk_range(&walk, noted->image.start, noted->image.end);
 	}
 	rcu_read_unlock();
+	*tables = walk.rehearsed;
 	ff_flush_cpus(cpu_none_mask);
 }

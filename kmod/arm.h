@@ -7,7 +7,10 @@
 
 /* Arms every address space; the TLBs are flushed before it returns. mmap_lock and every VMA held for writing. */
 int ff_spaces_arm(struct ff_snapshot *snap);
-/* A part of ff_spaces_rehearse(), for one whose VMAs are as they were noted. mmap_lock held for reading. */
-void ff_arm_rehearse(struct ff_snapshot *snap, struct ff_space *space);
+/*
+ * A part of ff_spaces_rehearse(), for one whose VMAs are as they were noted. mmap_lock held for reading. *@tables were
+ * looked at for all spaces, of which there is a limit.
+ */
+void ff_arm_rehearse(struct ff_snapshot *snap, struct ff_space *space, u32 *tables);
 
 #endif

@@ -107,7 +107,7 @@ struct ff_target {
 
 /* How memory is armed. */
 enum ff_arm_mode {
-	FF_ARM_AUTO = 0,  /* in: what suits each address space */
+	FF_ARM_AUTO = 0,  /* in: LAZY or PUD, by the memory of all targets */
 	FF_ARM_EAGER = 1, /* the stop takes a reference to every page */
 	FF_ARM_LAZY = 2,  /* the stop write-protects; references are taken afterwards, before the first change */
 	FF_ARM_PUD = 3,	  /* the stop write-protects whole gigabytes; each becomes LAZY when it is first changed */

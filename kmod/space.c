@@ -304,7 +304,7 @@ static __always_inline bool ff_space_is_as_noted(struct ff_space *space, void (*
 
 void ff_spaces_rehearse(struct ff_snapshot *snap)
 {
-	u32 index;
+	u32 index, tables = 0;
 
 	for (index = 0; index < snap->space_count; index++) {
 		struct ff_space *space = &snap->spaces[index];
@@ -312,7 +312,7 @@ void ff_spaces_rehearse(struct ff_snapshot *snap)
 		if (!mmap_read_trylock(space->mm))
 			continue;
 		if (ff_space_is_as_noted(space, ff_vma_rehearse_lock))
-			ff_arm_rehearse(snap, space);
+			ff_arm_rehearse(snap, space, &tables);
 		mmap_read_unlock(space->mm);
 	}
 }
