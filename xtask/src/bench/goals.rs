@@ -1,7 +1,7 @@
 //! What we want, and whether the run has it. Misses stay in the table.
 
 use crate::bench::afterwards::{write_after, write_during, written};
-use crate::bench::agreement::compared;
+use crate::bench::agreement::{compared, suffix};
 use crate::bench::sample::{FORK, Samples};
 use crate::bench::stats::{Spread, ratio};
 use crate::bench::table::{NOTHING, Table};
@@ -59,7 +59,9 @@ pub fn table(samples: &Samples) -> Table {
     for goal in goals(samples) {
         table.row(goal.row());
     }
-    table.row(agreement(samples));
+    for rseq in [true, false] {
+        table.row(agreement(samples, rseq));
+    }
     table
 }
 
@@ -120,15 +122,18 @@ fn goals(samples: &Samples) -> Vec<Goal> {
 }
 
 /// The reported windows against the gaps that the targets saw.
-fn agreement(samples: &Samples) -> Vec<String> {
+fn agreement(samples: &Samples, rseq: bool) -> Vec<String> {
     let arms = samples.guest.arms.iter();
     let (all, agree) = arms.fold((0, 0), |(all, agree), arm| {
-        let (here, agreeing, _) = compared(samples, arm);
+        let (here, agreeing, _) = compared(samples, arm, rseq);
         (all + here, agree + agreeing)
     });
     let reached = (all != 0).then_some(all == agree);
     vec![
-        "reported window and the target's own gap: within a fifth or 50 µs".to_owned(),
+        format!(
+            "reported window and the target's own gap: within a fifth or 50 µs{}",
+            suffix(rseq)
+        ),
         "all".to_owned(),
         format!("{agree} of {all}"),
         verdict(reached).to_owned(),

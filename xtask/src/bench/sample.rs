@@ -42,6 +42,19 @@ pub struct Gap {
     pub after: u64,
 }
 
+/// A snapshot that a target watched.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// How it was armed.
+    pub method: String,
+    /// Whether the target's threads had an rseq area.
+    pub rseq: bool,
+    /// The window, as it was reported.
+    pub ns: u64,
+    /// The gap that the target itself saw then.
+    pub gap: Option<Gap>,
+}
+
 /// How long something kept a target.
 #[derive(Clone, Debug)]
 pub struct Window {
@@ -51,8 +64,6 @@ pub struct Window {
     pub method: String,
     /// As it was reported.
     pub ns: u64,
-    /// The gap that the target itself saw then.
-    pub gap: Option<Gap>,
     /// How the memory was armed in the end, where that is not what was asked for.
     pub instead: Option<String>,
     /// How much of the memory was in huge pages.
@@ -106,7 +117,7 @@ pub struct Samples {
     /// Windows, forks, dumps; the targets sleep.
     pub windows: Vec<Window>,
     /// Windows of targets that watch.
-    pub watched: Vec<Window>,
+    pub watched: Vec<Watched>,
     /// The longest gap that a target saw when nothing happened to it.
     pub baselines: Vec<u64>,
     /// Windows of shared memory.
@@ -135,7 +146,7 @@ impl Samples {
         match line["what"].as_str() {
             Some("guest") => self.guest = Guest::new(&line),
             Some("window") => self.windows.push(window(&line, method)?),
-            Some("watched") => self.watched.push(window(&line, method)?),
+            Some("watched") => self.watched.push(watched(&line, method)?),
             Some("baseline") => self.baselines.push(number(&line, "ns")?),
             Some("shared") => self.shared.push(Shared {
                 mib: number(&line, "mib")?,
@@ -192,10 +203,6 @@ impl Guest {
 fn window(line: &Value, method: String) -> Result<Window> {
     let report = &line["report"];
     let mode = report["mode"].as_str();
-    let gap = match report.is_object() {
-        true => gap(&spans(&line["gaps"]), stood_still(report)?),
-        false => None,
-    };
     Ok(Window {
         case: Case {
             mib: number(line, "mib")?,
@@ -205,9 +212,18 @@ fn window(line: &Value, method: String) -> Result<Window> {
         },
         instead: mode.filter(|mode| *mode != method).map(str::to_owned),
         ns: number(line, "ns").or_else(|_| number(report, "window_ns"))?,
-        gap,
         huge_kib: number(line, "huge_kib").unwrap_or(0),
         method,
+    })
+}
+
+fn watched(line: &Value, method: String) -> Result<Watched> {
+    let report = &line["report"];
+    Ok(Watched {
+        method,
+        rseq: line["rseq"] == true,
+        ns: number(report, "window_ns")?,
+        gap: gap(&spans(&line["gaps"]), stood_still(report)?),
     })
 }
 
@@ -270,11 +286,18 @@ mod tests {
     fn the_gap_is_the_one_in_which_the_window_fell() {
         let gaps = "[[0,900],[1010,310],[1330,20],[2500,9000]]";
         let samples = sample(&format!(
-            r#""what":"watched","method":"lazy","mib":64,"huge":false,"threads":1,"processes":1,"gaps":{gaps}"#
+            r#""what":"watched","method":"lazy","rseq":true,"gaps":{gaps}"#
         ));
-        let window = &samples.watched[0];
-        assert_eq!((window.ns, window.gap), (300, Some(Gap { ns: 310, after: 20 })));
-        assert_eq!(window.instead.as_deref(), Some("eager"));
+        let watched = &samples.watched[0];
+        assert_eq!((watched.ns, watched.rseq), (300, true));
+        assert_eq!(watched.gap, Some(Gap { ns: 310, after: 20 }));
+    }
+
+    #[test]
+    fn what_was_armed_otherwise_is_known() {
+        let case = r#""mib":64,"huge":false,"threads":1,"processes":1"#;
+        let samples = sample(&format!(r#""what":"window","method":"lazy",{case}"#));
+        assert_eq!(samples.windows[0].instead.as_deref(), Some("eager"));
     }
 
     #[test]

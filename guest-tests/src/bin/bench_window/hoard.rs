@@ -36,8 +36,9 @@ pub struct Hoard {
 }
 
 impl Hoard {
-    /// Starts one, and waits until its memory is there; `kind` is `small`, `huge` or `shared`.
-    pub fn start(mib: u64, kind: &str, threads: u64, spinning: u64) -> Self {
+    /// Starts one, and waits until its memory is there; `kind` is `small`, `huge` or `shared`. With `rseq`, as glibc does it
+    /// unless told otherwise, the kernel writes to the memory of each thread that it sends back to user mode.
+    pub fn start(mib: u64, kind: &str, threads: u64, spinning: u64, rseq: bool) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let path = PathBuf::from(format!("{BOARDS}/{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
         if !path.parent().is_some_and(std::path::Path::is_dir) {
@@ -45,6 +46,7 @@ impl Hoard {
         }
         let board = Board::create(&path);
         let mut child = Command::new("hoard")
+            .env("GLIBC_TUNABLES", format!("glibc.pthread.rseq={}", u8::from(rseq)))
             .arg(mib.to_string())
             .arg(kind)
             .args([threads.to_string(), spinning.to_string()])

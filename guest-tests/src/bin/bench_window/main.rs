@@ -59,9 +59,9 @@ impl Case {
         })
     }
 
-    fn hoards(self) -> Vec<Hoard> {
+    fn hoards(self, rseq: bool) -> Vec<Hoard> {
         let kind = if self.huge { "huge" } else { "small" };
-        let one = |_| Hoard::start(self.mib / self.processes, kind, self.threads, 0);
+        let one = |_| Hoard::start(self.mib / self.processes, kind, self.threads, 0, rseq);
         (0..self.processes).map(one).collect()
     }
 }
@@ -104,19 +104,11 @@ fn main() {
         "redis": redis::version(),
         "criu": bench.criu.as_ref().map(Criu::version),
     }));
-    for mib in [64, 256, 512, 1024] {
-        bench.windows(Case::size(mib, false));
-    }
-    for mib in [64, 256, 512, 1024] {
-        bench.windows(Case::size(mib, true));
-    }
-    for (threads, processes) in [(8, 1), (64, 1), (1, 16)] {
-        bench.windows(Case {
-            mib: 256,
-            huge: false,
-            threads,
-            processes,
-        });
+    for case in cases() {
+        bench.windows(case);
+        if bench.clock == Clock::Real && case.watched() {
+            bench.watched(case);
+        }
     }
     for mib in [64, 256] {
         bench.shared(mib);
@@ -127,10 +119,24 @@ fn main() {
     bench.writes(512);
 }
 
+/// The processes whose windows are measured.
+fn cases() -> impl Iterator<Item = Case> {
+    const SIZES: [u64; 4] = [64, 256, 512, 1024];
+    let sizes = [false, true]
+        .into_iter()
+        .flat_map(|huge| SIZES.map(|mib| Case::size(mib, huge)));
+    let parts = [(8, 1), (64, 1), (1, 16)].map(|(threads, processes)| Case {
+        threads,
+        processes,
+        ..Case::size(256, false)
+    });
+    sizes.chain(parts)
+}
+
 impl Bench {
     /// Forks and snapshots in turn.
     fn windows(&mut self, case: Case) {
-        let mut hoards = case.hoards();
+        let mut hoards = case.hoards(true);
         let plain = !case.huge && case.threads == 1 && case.processes == 1;
         let mut redis = plain.then(|| Redis::start(case.mib));
         let mut methods = vec!["fork".to_owned()];
@@ -164,14 +170,21 @@ impl Bench {
                 found["huge_kib"] = huge_kib.into();
                 self.out.sample("window", method, round, &case.json(), &found);
             }
-            if self.clock == Clock::Real && case.watched() {
-                self.watched(&mut hoards, case, round);
+        }
+    }
+
+    /// Snapshots of targets that watch: of some with rseq, and of some without, in turn.
+    fn watched(&mut self, case: Case) {
+        let mut targets = [true, false].map(|rseq| (rseq, case.hoards(rseq)));
+        for round in 0..self.rounds {
+            for (rseq, hoards) in &mut targets {
+                self.watch(hoards, *rseq, case, round);
             }
         }
     }
 
-    /// Snapshots once more, while the first target spins and watches; and how long it is kept by nothing at all.
-    fn watched(&mut self, hoards: &mut [Hoard], case: Case, round: usize) {
+    /// Snapshots while the first target spins and watches; and how long it is kept by nothing at all.
+    fn watch(&mut self, hoards: &mut [Hoard], rseq: bool, case: Case, round: usize) {
         for arm in self.freezeframe.arms.clone() {
             hoards.iter_mut().for_each(Hoard::renew);
             let pids: Vec<_> = hoards.iter().map(Hoard::pid).collect();
@@ -182,7 +195,7 @@ impl Bench {
                 report
             });
             let gaps: Vec<_> = gaps.iter().map(|gap| (gap.begin, gap.length)).collect();
-            let found = json!({ "report": report, "gaps": gaps });
+            let found = json!({ "report": report, "gaps": gaps, "rseq": rseq });
             self.out.sample("watched", &arm, round, &case.json(), &found);
         }
         let gaps = hoards[0].spinning(|| std::thread::sleep(MARGIN * 10)).1;
@@ -193,7 +206,7 @@ impl Bench {
 
     /// Snapshots of a process whose memory is shared: what fork() does not copy.
     fn shared(&mut self, mib: u64) {
-        let mut hoard = Hoard::start(mib, "shared", 1, 0);
+        let mut hoard = Hoard::start(mib, "shared", 1, 0, true);
         let mut methods = self.freezeframe.arms.clone();
         for round in 0..self.rounds {
             methods.rotate_left(1);
@@ -210,7 +223,7 @@ impl Bench {
     /// Freezes 64 threads in each way.
     fn freezes(&mut self, spinning: u64) {
         const THREADS: u64 = 64;
-        let mut hoard = Hoard::start(16, "small", THREADS, spinning.min(THREADS - 1));
+        let mut hoard = Hoard::start(16, "small", THREADS, spinning.min(THREADS - 1), true);
         let mut methods = self.freezeframe.freezes.clone();
         let case = json!({ "threads": THREADS, "spinning": spinning });
         for round in 0..self.rounds {
@@ -233,7 +246,7 @@ impl Bench {
 
     /// What a writer pays after a fork and after each kind of snapshot, and without either.
     fn writes(&mut self, mib: u64) {
-        let mut hoard = Hoard::start(mib, "small", 1, 0);
+        let mut hoard = Hoard::start(mib, "small", 1, 0, true);
         let mut methods = vec!["none".to_owned(), "fork".to_owned()];
         methods.extend(self.freezeframe.arms.iter().cloned());
         for round in 0..self.rounds.min(5) {
