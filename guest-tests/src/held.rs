@@ -22,7 +22,17 @@ impl Held {
     /// When the take fails.
     #[must_use]
     pub fn begin(pid: i32, how: How) -> Self {
-        Self::begin_at(Phase::Finalize, pid, how)
+        Self::begin_all(&[pid], how)
+    }
+
+    /// Takes a snapshot of several processes in a thread; returns between the window and the module's own pass.
+    ///
+    /// # Panics
+    ///
+    /// When the take fails.
+    #[must_use]
+    pub fn begin_all(pids: &[i32], how: How) -> Self {
+        Self::begin_at(Phase::Finalize, pids, how)
     }
 
     /// Takes a snapshot in a thread; returns when it is held at the start of a phase.
@@ -31,11 +41,12 @@ impl Held {
     ///
     /// When the take fails.
     #[must_use]
-    pub fn begin_at(phase: Phase, pid: i32, how: How) -> Self {
+    pub fn begin_at(phase: Phase, pids: &[i32], how: How) -> Self {
         // Until it is told to go on, but not for good. On a debug kernel, what is done meanwhile may take more than a minute.
         let ms = Knob::set("test_hold_ms", 300_000);
         let hold = Knob::set("test_hold_phase", phase as i32);
-        let take = std::thread::spawn(move || Device::open().take_how(&[pid], how));
+        let pids = pids.to_vec();
+        let take = std::thread::spawn(move || Device::open().take_how(&pids, how));
         let begin = Instant::now();
         while Knob::get("test_held") != phase as i32 {
             if take.is_finished() {

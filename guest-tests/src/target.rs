@@ -39,8 +39,19 @@ impl Target {
     /// When it does not start.
     #[must_use]
     pub fn spawn(program: &str, arguments: &[&str]) -> Self {
+        Self::spawn_with(program, arguments, &[])
+    }
+
+    /// Starts a program with more in its environment, and waits for its first line.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    #[must_use]
+    pub fn spawn_with(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(program)
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -24,6 +24,7 @@ const PACKAGES: &[&str] = &[
     "iproute2",
     "jq",
     "kmod",
+    "postgresql-15",
     "procps",
     "prometheus",
     "psmisc",

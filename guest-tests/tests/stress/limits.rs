@@ -64,7 +64,7 @@ fn a_target_that_swaps_because_of_its_limit_is_not_killed_in_the_stop() {
         for _ in 0..rounds(2) {
             group.reclaim(6 << 20);
             group.set("memory.max", "10M");
-            let held = Held::begin_at(Phase::ThawTasks, drift.target.pid(), how);
+            let held = Held::begin_at(Phase::ThawTasks, &[drift.target.pid()], how);
             assert_eq!(group.killed(), 0, "{how:?}");
             group.set("memory.max", "max");
             let snapshot = held.release();
@@ -145,13 +145,13 @@ fn without_memory_for_a_page_table_that_is_new_there_is_no_snapshot() {
     let mut drift = Drift::spawn("/sys/fs/cgroup");
     until_it_fails(|| {
         let _knob = Knob::set("test_no_memory", 1);
-        let held = Held::begin_at(Phase::FreezeFs, drift.target.pid(), how);
+        let held = Held::begin_at(Phase::FreezeFs, &[drift.target.pid()], how);
         let _ = drift.grow();
         held.let_go().err()
     });
     assert_untouched(&mut drift);
     // And with memory, it is in the image.
-    let held = Held::begin_at(Phase::FreezeFs, drift.target.pid(), how);
+    let held = Held::begin_at(Phase::FreezeFs, &[drift.target.pid()], how);
     let start = drift.grow();
     let snapshot = held.release();
     assert_right(&mut drift, &snapshot, "with a new page table");

@@ -42,7 +42,7 @@ fn what_moves_or_is_swapped_out_at_any_moment_is_in_the_image() {
     // EAGER holds everything by the end of the stop.
     for (how, phase) in moments.filter(|(how, phase)| how.arm != abi::ARM_EAGER || *phase != Phase::Finalize)
     {
-        let held = Held::begin_at(phase, drift.target.pid(), how);
+        let held = Held::begin_at(phase, &[drift.target.pid()], how);
         fs::write("/proc/sys/vm/compact_memory", "1").expect("the kernel can compact");
         group.reclaim(6 << 20);
         let swapped = drift.swapped();
