@@ -57,7 +57,7 @@ pub enum Room {
     /// Refuse.
     #[default]
     Needed,
-    /// Make some, then ask again.
+    /// Make some, and ask again, as long as that helps.
     Reclaimed,
     /// Go on.
     Ignored,

@@ -142,20 +142,37 @@ async fn snapshot(job: Job) -> anyhow::Result<Snapshot> {
             room::check(&job.pids)?;
         }
         let targets: Vec<_> = job.pids.into_iter().map(|pid| Target { pid }).collect();
-        match device.take(&targets, &job.how) {
-            Err(DeviceError::Take(Failure {
-                short_of: Some(bytes),
-                ..
-            })) if job.how.room == Room::Reclaimed => {
-                if let Err(error) = room::reclaim(bytes) {
-                    eprintln!("freezeframe: cannot ask the kernel to free memory: {error}");
-                }
-                device.take(&targets, &job.how)
-            }
-            taken => taken,
+        let take = || device.take(&targets, &job.how);
+        match job.how.room {
+            Room::Reclaimed => reclaiming(take),
+            Room::Needed | Room::Ignored => take(),
         }
     });
     Ok(taken.await??)
+}
+
+/// Takes, and frees memory as long as that is what it takes and brings it nearer. Once is seldom enough: page cache that is freed
+/// counted as available before, and what is swapped out may be the targets' own.
+fn reclaiming(take: impl Fn() -> Result<Snapshot, DeviceError>) -> Result<Snapshot, DeviceError> {
+    let mut most = u64::MAX;
+    loop {
+        let taken = take();
+        let Err(DeviceError::Take(Failure {
+            short_of: Some(bytes),
+            ..
+        })) = taken
+        else {
+            return taken;
+        };
+        if bytes > most {
+            return taken;
+        }
+        most = bytes - bytes / 8;
+        if let Err(error) = room::reclaim(bytes) {
+            eprintln!("freezeframe: cannot ask the kernel to free memory: {error}");
+            return taken;
+        }
+    }
 }
 
 /// Waits for the signals that a user stops us with; then everything is dropped in order.

@@ -160,7 +160,7 @@ fn without_memory_for_a_page_table_that_is_new_there_is_no_snapshot() {
 }
 
 /// A line of /proc/meminfo, in KiB.
-fn meminfo(name: &str) -> u64 {
+pub fn meminfo(name: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").expect("it is readable");
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));

@@ -8,6 +8,7 @@ mod limits;
 mod moved;
 mod ng;
 mod pressure;
+mod room;
 mod swap;
 
 use guest_tests::device::{Device, How, Snapshot};
