@@ -57,7 +57,7 @@ pub enum Room {
     /// Refuse.
     #[default]
     Needed,
-    /// Make some, and ask again, as long as that helps.
+    /// Make some, and ask again, as long as there is some to be made.
     Reclaimed,
     /// Go on.
     Ignored,

@@ -40,18 +40,21 @@ pub fn check(pids: &[i32]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks the kernel to free memory: clean page cache first, then what can be swapped.
+/// Asks the kernel to free memory: clean page cache first, then what can be swapped. `false`: it found less, and there is no
+/// more.
 ///
 /// # Errors
 ///
 /// When it cannot be asked.
-pub fn reclaim(bytes: u64) -> io::Result<()> {
+pub fn reclaim(bytes: u64) -> io::Result<bool> {
     match fs::write(Path::new(CGROUPS).join("memory.reclaim"), bytes.to_string()) {
-        // It freed less than was asked for; whether that is enough is the module's to say.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
         // Before 5.19, or no cgroup v2.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::write("/proc/sys/vm/drop_caches", "1"),
-        other => other,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::write("/proc/sys/vm/drop_caches", "1").map(|()| false)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -151,11 +151,13 @@ async fn snapshot(job: Job) -> anyhow::Result<Snapshot> {
     Ok(taken.await??)
 }
 
-/// Takes, and frees memory as long as that is what it takes and brings it nearer. Once is seldom enough: page cache that is freed
-/// counted as available before, and what is swapped out may be the targets' own.
+/// How often memory is freed for one snapshot.
+const RECLAIMS: u32 = 10;
+
+/// Takes, and frees memory as long as there is too little and some can be freed. Once is seldom enough: page cache goes first, and
+/// counted as available before.
 fn reclaiming(take: impl Fn() -> Result<Snapshot, DeviceError>) -> Result<Snapshot, DeviceError> {
-    let mut most = u64::MAX;
-    loop {
+    for _ in 0..RECLAIMS {
         let taken = take();
         let Err(DeviceError::Take(Failure {
             short_of: Some(bytes),
@@ -164,15 +166,16 @@ fn reclaiming(take: impl Fn() -> Result<Snapshot, DeviceError>) -> Result<Snapsh
         else {
             return taken;
         };
-        if bytes > most {
-            return taken;
-        }
-        most = bytes - bytes / 8;
-        if let Err(error) = room::reclaim(bytes) {
-            eprintln!("freezeframe: cannot ask the kernel to free memory: {error}");
-            return taken;
+        match room::reclaim(bytes) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                eprintln!("freezeframe: cannot ask the kernel to free memory: {error}");
+                return taken;
+            }
         }
     }
+    take()
 }
 
 /// Waits for the signals that a user stops us with; then everything is dropped in order.
