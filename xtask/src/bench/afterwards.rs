@@ -38,7 +38,7 @@ pub fn table(samples: &Samples) -> Table {
             "One thread writes to every seventh page of {mib} MiB (4 KiB pages), over and over, while the child or the \
              snapshot is still there. First writes: the median, in every run, of those in the second after the window, \
              while the snapshot was being finalised (where it was over before {FEW} writes, none) and then. Longest: from the end of the window on; what the machine \
-             does by itself is in the row `nothing`."
+             does by itself is in the row `nothing`, and with page faults that no snapshot is behind, in that of `fork()`."
         ),
         &[
             "after",
