@@ -84,11 +84,9 @@ impl Drift {
     /// Starts one, in the cgroup that has this directory.
     #[must_use]
     pub fn spawn(group: &str) -> Self {
-        let target = Target::spawn(
-            "sh",
-            &["-c", &format!("echo $$ >{group}/cgroup.procs && exec drift")],
-        );
-        Self { target }
+        Self {
+            target: Target::spawn_in(group, "drift"),
+        }
     }
 
     /// Asks it whether all that it ever found in its memory was right.

@@ -2,6 +2,17 @@
 
 use std::fs;
 
+/// `test_no_hook`: not that of page faults.
+pub const NO_FAULTS: i32 = 1;
+/// Not the mmu notifier.
+pub const NO_NOTICES: i32 = 2;
+/// Not those of GUP.
+pub const NO_GUP: i32 = 4;
+/// Not those of what makes entries writable.
+pub const NO_MAPPING: i32 = 8;
+/// Not those of what changes files.
+pub const NO_FILE: i32 = 16;
+
 /// A module parameter that is set for a while.
 pub struct Knob {
     path: String,

@@ -42,6 +42,19 @@ impl Target {
         Self::spawn_with(program, arguments, &[])
     }
 
+    /// Starts a program in the cgroup that has this directory, and waits for its first line.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    #[must_use]
+    pub fn spawn_in(group: &str, program: &str) -> Self {
+        Self::spawn(
+            "sh",
+            &["-c", &format!("echo $$ >{group}/cgroup.procs && exec {program}")],
+        )
+    }
+
     /// Starts a program with more in its environment, and waits for its first line.
     ///
     /// # Panics

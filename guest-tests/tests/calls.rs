@@ -15,7 +15,9 @@ fn interrupted(how: How) -> HashMap<String, u64> {
             .take_how(&[target.pid()], how)
             .unwrap_or_else(|failed| panic!("{how:?}: {failed:?}"));
     }
-    numbers(&target.ask())
+    let found = numbers(&target.ask());
+    assert_eq!(found.len(), 4, "{how:?}: a call did what it should not");
+    found
 }
 
 #[test]

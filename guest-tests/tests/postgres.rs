@@ -9,15 +9,12 @@ use std::time::Duration;
 use guest_tests::device::{How, Snapshot};
 use guest_tests::held::Held;
 use guest_tests::image::Image;
-use guest_tests::knob::Knob;
+use guest_tests::knob::{Knob, NO_FAULTS, NO_MAPPING};
 use guest_tests::target::Target;
 use guest_tests::{rounds, sh};
 use snap_common::abi;
 
 const FOLDER: &str = "/run/postgres";
-
-/// For `test_no_hook`: those of page faults and of mapping.
-const NO_FAULTS: i32 = 1 | 8;
 
 /// A server with one client, which writes all the time. First the one ends, then the other.
 struct Server {
@@ -153,7 +150,10 @@ fn without_the_hook_of_page_faults_they_are_not() {
         arm: abi::ARM_LAZY,
         ..How::default()
     };
-    let _knobs = [Knob::set("test_no_hook", NO_FAULTS), Knob::set("test_no_look", 1)];
+    let _knobs = [
+        Knob::set("test_no_hook", NO_FAULTS | NO_MAPPING),
+        Knob::set("test_no_look", 1),
+    ];
     let (snapshot, instant) = server.snapshot(how);
     let [_, last, _] = server.found(&snapshot);
     // One more may have been sent.

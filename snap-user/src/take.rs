@@ -136,6 +136,9 @@ fn monotonic_ns() -> u64 {
 
 /// The ioctl, on a thread that may block.
 async fn snapshot(job: Job) -> anyhow::Result<Snapshot> {
+    // Goes with this future: who was interrupted meanwhile wants no further try.
+    let wanted = Arc::new(());
+    let still = Arc::downgrade(&wanted);
     let taken = tokio::task::spawn_blocking(move || -> Result<Snapshot, DeviceError> {
         let device = Device::open(&job.device)?;
         if job.how.room != Room::Ignored {
@@ -144,11 +147,13 @@ async fn snapshot(job: Job) -> anyhow::Result<Snapshot> {
         let targets: Vec<_> = job.pids.into_iter().map(|pid| Target { pid }).collect();
         let take = || device.take(&targets, &job.how);
         match job.how.room {
-            Room::Reclaimed => reclaiming(take),
+            Room::Reclaimed => reclaiming(take, || still.strong_count() != 0),
             Room::Needed | Room::Ignored => take(),
         }
     });
-    Ok(taken.await??)
+    let taken = taken.await??;
+    drop(wanted);
+    Ok(taken)
 }
 
 /// How often memory is freed for one snapshot.
@@ -156,7 +161,10 @@ const RECLAIMS: u32 = 10;
 
 /// Takes, and frees memory as long as there is too little and some can be freed. Once is seldom enough: page cache goes first, and
 /// counted as available before.
-fn reclaiming(take: impl Fn() -> Result<Snapshot, DeviceError>) -> Result<Snapshot, DeviceError> {
+fn reclaiming(
+    take: impl Fn() -> Result<Snapshot, DeviceError>,
+    wanted: impl Fn() -> bool,
+) -> Result<Snapshot, DeviceError> {
     for _ in 0..RECLAIMS {
         let taken = take();
         let Err(DeviceError::Take(Failure {
@@ -167,6 +175,7 @@ fn reclaiming(take: impl Fn() -> Result<Snapshot, DeviceError>) -> Result<Snapsh
             return taken;
         };
         match room::reclaim(bytes) {
+            _ if !wanted() => return taken,
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {

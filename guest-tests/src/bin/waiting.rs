@@ -1,21 +1,21 @@
 //! Threads that wait in system calls which the kernel does not start over once they were interrupted. Usage: `waiting`. Answers
-//! each line of standard input with the calls, and how often each was interrupted so far.
+//! each line of standard input with the calls, and how often each was interrupted so far. Ends when a call does anything else.
 
 use std::io::{self, BufRead as _};
 use std::mem::zeroed;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Makes a call once, with what it returns.
+/// Makes a call once, and returns what it does.
 type Call = fn() -> i32;
 
-/// One thread each.
-const CALLS: [(&str, Call); 4] = [
-    ("epoll_wait", || epoll_wait(-1)),
+/// One thread each; whether the call lasts for ever.
+const CALLS: [(&str, bool, Call); 4] = [
+    ("epoll_wait", true, || epoll_wait(-1)),
     // Seldom asleep, and often on the way in or out.
-    ("epoll_wait_1ms", || epoll_wait(1)),
-    ("semop", semop),
-    ("sigtimedwait", sigtimedwait),
+    ("epoll_wait_1ms", false, || epoll_wait(1)),
+    ("semop", true, semop),
+    ("sigtimedwait", true, sigtimedwait),
 ];
 
 static INTERRUPTED: [AtomicU64; CALLS.len()] = [const { AtomicU64::new(0) }; CALLS.len()];
@@ -24,22 +24,24 @@ fn main() {
     let set = signals();
     // SAFETY: the set outlives the call; the threads inherit the mask.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, null_mut()) };
-    for ((name, call), interrupted) in CALLS.iter().zip(&INTERRUPTED) {
+    for ((name, lasts, call), interrupted) in CALLS.iter().zip(&INTERRUPTED) {
         std::thread::spawn(move || {
             loop {
-                if call() != -1 {
-                    continue;
-                }
+                let returned = call();
                 let error = io::Error::last_os_error();
-                assert_eq!(error.kind(), io::ErrorKind::Interrupted, "{name}: {error}");
-                interrupted.fetch_add(1, Ordering::Relaxed);
+                if returned == -1 && error.kind() == io::ErrorKind::Interrupted {
+                    interrupted.fetch_add(1, Ordering::Relaxed);
+                } else if returned != 0 || *lasts {
+                    eprintln!("{name} returned {returned}: {error}");
+                    std::process::exit(1);
+                }
             }
         });
     }
     println!("pid {}", std::process::id());
     for _ in io::stdin().lock().lines() {
         let counts = CALLS.iter().zip(&INTERRUPTED);
-        let words = counts.map(|((name, _), count)| format!("{name} {}", count.load(Ordering::Relaxed)));
+        let words = counts.map(|((name, ..), count)| format!("{name} {}", count.load(Ordering::Relaxed)));
         println!("{}", words.collect::<Vec<_>>().join(" "));
     }
 }

@@ -2,18 +2,12 @@
 //! notices that it is not as it was armed. Only cases that leave the tables of the third level where they are; the module looks at them.
 
 use guest_tests::device::{Device, How};
-use guest_tests::knob::Knob;
+use guest_tests::knob::{Knob, NO_FAULTS, NO_FILE, NO_GUP, NO_MAPPING, NO_NOTICES};
 use snap_common::abi;
 
 use crate::cases::{CASES, Case};
 use crate::run::{BATCHED, attempt, run};
 use crate::{LAZY, PUD};
-
-const NO_FAULTS: i32 = 1;
-const NO_NOTICES: i32 = 2;
-const NO_GUP: i32 = 4;
-const NO_MAPPING: i32 = 8;
-const NO_FILE: i32 = 16;
 
 fn case(action: &str, kind: &str, path: u32) -> &'static Case {
     let case = CASES

@@ -3,13 +3,11 @@
 use guest_tests::device::Device;
 use guest_tests::drift::Drift;
 use guest_tests::held::Held;
-use guest_tests::knob::Knob;
+use guest_tests::knob::{Knob, NO_NOTICES};
 use snap_common::abi;
 
 use crate::pressure::{Group, Pressure, Swap};
 use crate::{LAZY, ways};
-
-const NO_NOTICES: i32 = 2;
 
 #[test]
 fn without_arming_what_is_written_is_wrong() {

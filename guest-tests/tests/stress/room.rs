@@ -9,10 +9,7 @@ use crate::pressure::{Group, Swap};
 
 /// A process in a cgroup that has so much memory, and does nothing with it.
 fn idle(group: &str, bytes: u64) -> Target {
-    let mut target = Target::spawn(
-        "sh",
-        &["-c", &format!("echo $$ >{group}/cgroup.procs && exec hog")],
-    );
+    let mut target = Target::spawn_in(group, "hog");
     assert_eq!(target.tell(&bytes.to_string()), "has\n");
     target
 }
