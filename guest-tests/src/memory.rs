@@ -57,7 +57,9 @@ impl Cores {
     #[must_use]
     pub fn unpack(archive: &str) -> Self {
         let folder = format!("{archive}.d");
-        crate::sh(&format!("mkdir {folder}; tar -xf {archive} -C {folder}; rm {archive}"));
+        crate::sh(&format!(
+            "mkdir {folder}; tar -xf {archive} -C {folder}; rm {archive}"
+        ));
         Self { folder }
     }
 }
@@ -108,9 +110,7 @@ impl Core {
         let end = address + bytes.len() as u64;
         let mut covered = 0;
         for [start, offset, in_file, in_memory] in &self.segments {
-            covered += end
-                .min(start + in_memory)
-                .saturating_sub(address.max(*start));
+            covered += end.min(start + in_memory).saturating_sub(address.max(*start));
             let (from, to) = (address.max(*start), end.min(start + in_file));
             if from < to {
                 let range = usize::try_from(from - address).expect("short")

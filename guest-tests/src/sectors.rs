@@ -91,7 +91,11 @@ pub fn sequences(words: &[u64], block: u64, grain: Grain) -> Result<RangeInclusi
     match grain {
         Grain::Word => {
             let split = (0..WORDS).find(|index| !at(*index, newest)).unwrap_or(WORDS);
-            let oldest = if split == WORDS { newest } else { newest.wrapping_sub(1) };
+            let oldest = if split == WORDS {
+                newest
+            } else {
+                newest.wrapping_sub(1)
+            };
             match (split..WORDS).find(|index| !at(*index, oldest)) {
                 None => Ok(oldest..=newest),
                 Some(wrong) => Err(format!(
@@ -220,7 +224,11 @@ impl Writer {
         let mut now = before;
         while now.writes < before.writes + writes {
             let waited = begin.elapsed();
-            assert!(waited < patience(60), "the writer of {} stands still: {now:?}", self.path);
+            assert!(
+                waited < patience(60),
+                "the writer of {} stands still: {now:?}",
+                self.path
+            );
             sleep(Duration::from_millis(10));
             now = self.says();
         }
@@ -237,7 +245,13 @@ impl Writer {
             Floor::Flushed => "flushed",
         });
         let most = of("begun");
-        Bounds(least.into_iter().zip(most).map(|(least, most)| least..=most).collect())
+        Bounds(
+            least
+                .into_iter()
+                .zip(most)
+                .map(|(least, most)| least..=most)
+                .collect(),
+        )
     }
 
     /// What its memory says now.

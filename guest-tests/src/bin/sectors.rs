@@ -35,7 +35,7 @@ struct Progress {
 
 enum Way {
     Written(File),
-    Mapped(File, &'static [AtomicU64]),
+    Mapped(&'static [AtomicU64]),
 }
 
 fn main() -> Result<()> {
@@ -51,10 +51,7 @@ fn main() -> Result<()> {
                 .open(&arguments[1])?,
         ),
         "buffered" => Way::Written(file),
-        "mapped" => {
-            let words = map(&file, count * BYTES)?;
-            Way::Mapped(file, words)
-        }
+        "mapped" => Way::Mapped(map(&file, count * BYTES)?),
         other => panic!("direct, buffered or mapped, not {other}"),
     };
     let counters = || (0..count).map(|_| AtomicU64::new(1)).collect::<Vec<_>>();
@@ -168,7 +165,7 @@ fn write_until_stopped(way: &Way, progress: &Progress, thread: u64) -> Result<()
                 fill(&mut block, number, sequence);
                 file.write_all_at(&block.0, number * BYTES as u64)?;
             }
-            Way::Mapped(_, words) => {
+            Way::Mapped(words) => {
                 for (index, place) in words[at * WORDS..][..WORDS].iter().enumerate() {
                     // In this order: a filesystem may freeze between any two.
                     place.store(word(number, sequence, index), Ordering::Release);
@@ -198,11 +195,15 @@ fn write_until_stopped(way: &Way, progress: &Progress, thread: u64) -> Result<()
 fn flush(way: &Way) -> Result<()> {
     match way {
         Way::Written(file) => file.sync_data(),
-        Way::Mapped(_, words) => {
+        Way::Mapped(words) => {
             let bytes = size_of_val(*words);
             // SAFETY: flushes what is mapped, and changes no memory.
             let flushed = unsafe { libc::msync(words.as_ptr() as *mut _, bytes, libc::MS_SYNC) };
-            if flushed == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+            if flushed == 0 {
+                Ok(())
+            } else {
+                Err(Error::last_os_error())
+            }
         }
     }
 }
