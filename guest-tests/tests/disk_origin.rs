@@ -8,7 +8,7 @@ use guest_tests::disk::{Disk, dm};
 use guest_tests::rounds_of;
 use guest_tests::sectors::{Floor, Mode, Writer};
 
-const BLOCKS: u64 = 512;
+const BLOCKS: u64 = 128;
 
 /// One writer per mode, each on a file of its own.
 fn writers(mount: &Mount) -> Vec<Writer> {
@@ -33,7 +33,7 @@ fn check(on: base::Kind, kind: fs::Kind) {
         let snapshot = what.take();
         assert_eq!(dm::target(base.name()), "snapshot");
         base.meddle();
-        writers.iter_mut().for_each(|writer| writer.goes_on(200));
+        writers.iter_mut().for_each(|writer| writer.goes_on(100));
         let origin = snapshot.mount();
         for writer in &writers {
             let bounds = writer.bounds(snapshot.memory(), Floor::Written);
