@@ -112,7 +112,7 @@ fn sqlite(kind: Kind, journal: &str) {
         let snapshot = place.take(committer.pids());
         committer.goes_on(20);
         copy(&snapshot, "db");
-        committer.check(&snapshot, &look(&format!("{COPY}/ledger")));
+        committer.check(&snapshot, look(&format!("{COPY}/ledger")));
         let sound = sh(&format!("sqlite3 {COPY}/ledger 'PRAGMA integrity_check'"));
         assert_eq!(sound, "ok\n");
         snapshot.commit();
@@ -207,7 +207,7 @@ fn postgres(kind: Kind) {
         copy(&snapshot, "db");
         sh(&format!("rm {COPY}/postmaster.pid"));
         let found = Server::start(COPY, "/run/copy").look();
-        committer.check(&snapshot, &found);
+        committer.check(&snapshot, found);
         snapshot.commit();
     }
     let acknowledged = committer.acknowledged();
