@@ -23,6 +23,12 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// Blank, with a partition `data`, and another, `key`, that holds all of it once more.
+    #[must_use]
+    pub fn usual() -> Self {
+        Self::split(&[("data", 900), ("key", 1000)])
+    }
+
     /// Blank, with a partition of so many MiB under each name.
     ///
     /// # Panics

@@ -6,9 +6,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use guest_tests::disk::Disk;
-use guest_tests::disk::base::{self, Base};
-use guest_tests::disk::fs::{Kind, Mount};
-use guest_tests::disk::snapshot::{Snapshot, What};
+use guest_tests::disk::base::Kind::LayerOnPartition;
+use guest_tests::disk::fs::Kind;
+use guest_tests::disk::place::Place;
+use guest_tests::disk::snapshot::Snapshot;
 use guest_tests::memory::Memory as _;
 use guest_tests::target::Target;
 use guest_tests::{rounds_of, sh};
@@ -58,37 +59,6 @@ fn commits(answer: &str) -> u64 {
     count.parse().expect("a number")
 }
 
-/// A filesystem that can be snapshotted, and what for.
-struct Place {
-    mount: Mount,
-    store: String,
-    _base: Base,
-    _disk: Disk,
-}
-
-impl Place {
-    fn new(kind: Kind) -> Self {
-        let disk = Disk::split(&[("data", 900), ("key", 1000)]);
-        let base = Base::on(base::Kind::LayerOnPartition, &disk.part("data"));
-        Self {
-            mount: kind.fresh(&base.node, "data"),
-            store: disk.part("key"),
-            _base: base,
-            _disk: disk,
-        }
-    }
-
-    fn take(&self, pids: Vec<i32>) -> Snapshot {
-        let what = What {
-            pids,
-            mounts: vec![&self.mount.dir],
-            store: &self.store,
-            ..What::default()
-        };
-        what.take()
-    }
-}
-
 /// Copies a folder of the origin.
 fn copy(snapshot: &Snapshot, folder: &str) {
     let origin = snapshot.mount();
@@ -97,8 +67,9 @@ fn copy(snapshot: &Snapshot, folder: &str) {
 }
 
 fn sqlite(kind: Kind, journal: &str) {
-    let place = Place::new(kind);
-    let folder = place.mount.path("db");
+    let disk = Disk::usual();
+    let place = Place::new(&disk, LayerOnPartition, kind);
+    let folder = place.mounted().path("db");
     let file = format!("{folder}/ledger");
     sh(&format!(
         "mkdir {folder}; test \"$(sqlite3 {file} 'PRAGMA journal_mode={journal}')\" = {journal}"
@@ -109,7 +80,7 @@ fn sqlite(kind: Kind, journal: &str) {
     let look = |file: &str| commits(&sh(&format!("sqlite3 {file} '{LOOK}'")));
     for _ in 0..rounds_of(3, 30) {
         committer.goes_on(20);
-        let snapshot = place.take(committer.pids());
+        let snapshot = place.what(&committer.pids()).take();
         committer.goes_on(20);
         copy(&snapshot, "db");
         committer.check(&snapshot, look(&format!("{COPY}/ledger")));
@@ -189,8 +160,9 @@ impl Drop for Server {
 }
 
 fn postgres(kind: Kind) {
-    let place = Place::new(kind);
-    let data = place.mount.path("db");
+    let disk = Disk::usual();
+    let place = Place::new(&disk, LayerOnPartition, kind);
+    let data = place.mounted().path("db");
     sh(&format!(
         "install -d -o postgres {data}
          cd {data}
@@ -201,8 +173,8 @@ fn postgres(kind: Kind) {
     let mut committer = Committer(Target::spawn("committer", &arguments));
     for _ in 0..rounds_of(2, 20) {
         committer.goes_on(50);
-        let pids = committer.pids().into_iter().chain(server.pids()).collect();
-        let snapshot = place.take(pids);
+        let pids = [committer.pids(), server.pids()].concat();
+        let snapshot = place.what(&pids).take();
         committer.goes_on(50);
         copy(&snapshot, "db");
         sh(&format!("rm {COPY}/postmaster.pid"));

@@ -1,7 +1,7 @@
 //! Devices that fail while a disk's half is taken: nobody hangs, no device stays suspended, and whoever was told that something is
 //! on the disk finds it there when the devices work again.
 
-use guest_tests::disk::base::Kind::Linear;
+use guest_tests::disk::base::{Base, Kind::Linear};
 use guest_tests::disk::fs::Kind;
 use guest_tests::disk::held::HeldTake;
 use guest_tests::disk::place::Place;
@@ -23,17 +23,13 @@ enum Failure {
     Writes,
 }
 
-/// Both, each with a device of ours beneath it that can be made to fail: `under` and `key`.
-fn place() -> Place {
-    let disk = Disk::split(&[("data", 900), ("key", 1000)]);
-    let under = dm::linear("under", &disk.part("data"));
-    let key = dm::linear("key", &disk.part("key"));
-    Place::new(disk, Linear, &under, Kind::Ext4, key)
-}
-
 /// The device fails while the take is held, and works again when the take is over.
 fn check(device: &str, phase: Phase, failure: Failure) {
-    let mut place = place();
+    let disk = Disk::usual();
+    // Both can be made to fail.
+    let under = dm::linear("under", &disk.part("data"));
+    let key = dm::linear("key", &disk.part("key"));
+    let mut place = Place::on(Base::on(Linear, &under), Kind::Ext4, key);
     let mut writer = place.writer(Mode::Direct);
     writer.goes_on(100);
     let must = writer.live(Floor::Flushed).or_newer();

@@ -1,11 +1,12 @@
 //! Whatever dies or fails while a disk's half is taken, nobody hangs, no device stays suspended, and the filesystem is as it was.
 
+use guest_tests::disk::base::Kind::LayerOnPartition;
 use guest_tests::disk::base::fsfreeze;
-use guest_tests::disk::dm;
 use guest_tests::disk::fs::Kind;
 use guest_tests::disk::held::{HeldTake, PHASES};
 use guest_tests::disk::place::Place;
 use guest_tests::disk::snapshot::{assert_nothing_left, assert_says, done, list};
+use guest_tests::disk::{Disk, dm};
 use guest_tests::knob::Knob;
 use guest_tests::rounds;
 use guest_tests::sectors::Mode;
@@ -33,7 +34,8 @@ fn finish_what_is_left(place: &Place, phase: Phase) {
 
 #[test]
 fn a_controller_killed_in_any_phase_leaves_nothing_frozen() {
-    let mut place = Place::on_a_layer(Kind::Ext4);
+    let disk = Disk::usual();
+    let mut place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
     let mut writer = place.writer(Mode::Direct);
     for phase in PHASES {
         for _ in 0..rounds(1) {
@@ -49,7 +51,8 @@ fn a_controller_killed_in_any_phase_leaves_nothing_frozen() {
 #[test]
 fn a_failure_in_any_phase_unwinds() {
     for kind in [Kind::Ext4, Kind::Xfs] {
-        let mut place = Place::on_a_layer(kind);
+        let disk = Disk::usual();
+        let mut place = Place::new(&disk, LayerOnPartition, kind);
         let mut writer = place.writer(Mode::Direct);
         for phase in PHASES {
             let knob = Knob::set("test_fail_phase", phase as i32);
@@ -71,7 +74,8 @@ fn a_failure_in_any_phase_unwinds() {
 
 #[test]
 fn a_filesystem_that_is_frozen_already() {
-    let mut place = Place::on_a_layer(Kind::Ext4);
+    let disk = Disk::usual();
+    let mut place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
     let mut writer = place.writer(Mode::Direct);
     assert!(fsfreeze("-f", &place.mounted().dir).status.success());
     let taken = place.what(&[writer.target.pid()]).try_take();
@@ -98,7 +102,8 @@ fn a_filesystem_that_is_frozen_already() {
 
 #[test]
 fn a_filesystem_that_somebody_thaws_meanwhile() {
-    let mut place = Place::on_a_layer(Kind::Ext4);
+    let disk = Disk::usual();
+    let mut place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
     let mut writer = place.writer(Mode::Direct);
     for phase in [Phase::FreezeTasks, Phase::Arm, Phase::ThawTasks] {
         let held = HeldTake::at(phase, &place.what(&[writer.target.pid()]));

@@ -1,4 +1,4 @@
-//! What most tests want: a filesystem that can be snapshotted, a device for what is written meanwhile, and a writer.
+//! What most tests want: a filesystem that can be snapshotted, a device for what is written meanwhile, and writers.
 
 use super::base::{self, Base};
 use super::fs::{Kind, Mount};
@@ -12,36 +12,41 @@ const BLOCKS: u64 = 64;
 /// A filesystem on a device that can be switched.
 pub struct Place {
     /// Mounted, until it is unmounted.
-    pub mount: Option<Mount>,
+    mount: Option<Mount>,
     /// Its kind.
     pub kind: Kind,
     /// What it sits on.
     pub base: Base,
     /// The device for what is written meanwhile.
     pub store: String,
-    /// What all of it is on.
-    pub disk: Disk,
 }
 
 impl Place {
-    /// On our layer over a partition, with a store that is large enough for everything.
+    /// On the part `data` of a disk, with the part `key` for what is written meanwhile.
     #[must_use]
-    pub fn on_a_layer(kind: Kind) -> Self {
-        let disk = Disk::split(&[("data", 900), ("key", 1000)]);
-        let (data, key) = (disk.part("data"), disk.part("key"));
-        Self::new(disk, base::Kind::LayerOnPartition, &data, kind, key)
+    pub fn new(disk: &Disk, on: base::Kind, kind: Kind) -> Self {
+        Self::on(Base::on(on, &disk.part("data")), kind, disk.part("key"))
     }
 
-    /// On a device, with another as the store.
+    /// On a base.
     #[must_use]
-    pub fn new(disk: Disk, on: base::Kind, device: &str, kind: Kind, store: String) -> Self {
-        let base = Base::on(on, device);
+    pub fn on(base: Base, kind: Kind, store: String) -> Self {
         Self {
             mount: Some(kind.fresh(&base.node, "data")),
             kind,
             base,
             store,
-            disk,
+        }
+    }
+
+    /// As it was before the guest was reset, not mounted yet.
+    #[must_use]
+    pub fn found(disk: &Disk, base: Base, kind: Kind) -> Self {
+        Self {
+            mount: None,
+            kind,
+            base,
+            store: disk.part("key"),
         }
     }
 
