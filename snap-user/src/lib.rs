@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod device;
+pub mod disk;
 pub mod doctor;
 pub mod drain;
 pub mod exit;

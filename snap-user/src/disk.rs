@@ -1,0 +1,14 @@
+//! The disk's half: layers below filesystems, stores for what changes, and the life of a snapshot from the switch to its end.
+//!
+//! A filesystem sits on a device-mapper device (the *top*). A snapshot switches the top from its own table to the target
+//! `snapshot`: what lay below stays as it was (the origin), and what is written goes to a slice of the store. None of the
+//! commands here needs the kernel module, and each can be killed at any line and called again.
+
+pub mod blockdev;
+pub mod dm;
+pub mod mounts;
+pub mod probe;
+pub mod record;
+pub mod slot;
+pub mod store;
+pub mod table;
