@@ -8,11 +8,14 @@ use std::time::Duration;
 pub mod board;
 pub mod controller;
 pub mod device;
+pub mod disk;
 pub mod drift;
 pub mod held;
 pub mod image;
 pub mod knob;
+pub mod memory;
 pub mod oracle;
+pub mod sectors;
 pub mod target;
 pub mod ticks;
 

@@ -1,9 +1,12 @@
 #!/bin/sh
-# The guest's init, first stage: lives in the image. Finds the job's disk, unpacks it, hands over to the second
+# The guest's init, first stage: lives in the image. Finds the job's disks, unpacks the job, hands over to the second
 # stage, which comes with the job so that it can change without a new image.
+#
+# A job that resets its guest boots again, with all that is on its disks, when it asked for that: /ff/again was there, and
+# fewer boots are behind it than /job/boots allows. Any other reset (a panic) is the end, without an exit code.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-# The guest is over: all that is written stays, and qemu exits on reset (-no-reboot).
+# The guest is over, and all that is written stays.
 power_off() {
     sync
     echo o >/proc/sysrq-trigger
@@ -35,9 +38,36 @@ disk() { # SERIAL: prints the device that carries it
     return 1
 }
 
-if job=$(disk in) && out=$(disk out); then
-    export FF_OUT_DISK="$out"
+begin() { # the first boot: unpacks the job from disk $1
     mkdir -p /ff
-    tar -x --no-same-owner -f "$job" -C / && [ -f /ff/stage2 ] && bash /ff/stage2
+    tar -x --no-same-owner -f "$1" -C / && echo 1 >/ff/boot && sync
+}
+
+begin_again() { # a further boot, if the job asked for it
+    if ! [ -e /ff/again ]; then
+        echo "vm-init: the guest was reset, and nobody had asked for that" >&2
+        return 1
+    fi
+    rm /ff/again
+    boot=$(($(cat /ff/boot) + 1))
+    allowed=$(cat /job/boots)
+    if [ "$boot" -gt "$allowed" ]; then
+        echo "vm-init: the job may boot $allowed times, and asked for more" >&2
+        return 1
+    fi
+    echo "$boot" >/ff/boot && sync
+}
+
+if job=$(disk in) && out=$(disk out) && scratch=$(disk scratch); then
+    if [ -e /ff/boot ]; then
+        begin_again
+    else
+        begin "$job"
+    fi && {
+        export FF_OUT_DISK="$out" FF_SCRATCH="$scratch"
+        FF_BOOT=$(cat /ff/boot)
+        export FF_BOOT
+        bash /ff/stage2
+    }
 fi
 power_off

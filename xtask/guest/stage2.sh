@@ -1,6 +1,7 @@
 #!/bin/bash
 # The guest's init, second stage: comes with the job. Sets the system up, loads the module, runs the job, checks
-# the kernel's log and packs /out with the exit code.
+# the kernel's log and packs /out with the exit code. The job finds an empty disk in FF_SCRATCH, and in FF_BOOT how many times
+# the guest has booted. One that resets the guest leaves the kernel's log so far in /out/dmesg.BOOT.txt.
 
 mkdir -p /dev/pts /dev/shm /out
 mount -t devpts devpts /dev/pts
@@ -49,13 +50,14 @@ fi
 cd /
 
 dmesg >/out/dmesg.txt
+logs=(/out/dmesg*.txt)
 bad='BUG:|WARNING:|Oops|general protection|rcu.*stall|hung task|blocked for more than|Call Trace|kernel BUG|refcount_t'
 bad="$bad|list_(add|del) corruption|page dumped|Bad page|Bad rss-counter|unable to handle"
 # What only the debug kernel says. kmemleak says nothing in a job unless it is at a loss: it is read below.
 bad="$bad|KASAN|UBSAN|ODEBUG|INFO: lockdep|INFO: trying to register|INFO: task .* blocked|kmemleak:|pagealloc:"
 bad="$bad|possible (circular|recursive|irq) lock|inconsistent lock state|suspicious RCU usage|DEBUG_LOCKS_WARN_ON"
 # Whoever is killed for want of memory gets a report with a stack in it, which is no complaint.
-found=$(sed -e '1,/freezeframe-guest: start/d' -e '/ invoked oom-killer: /,/<\/TASK>/{/Call Trace:/d}' /out/dmesg.txt |
+found=$(sed -s -e '1,/freezeframe-guest: start/d' -e '/ invoked oom-killer: /,/<\/TASK>/{/Call Trace:/d}' "${logs[@]}" |
     grep -E "$bad")
 taint_after=$(cat /proc/sys/kernel/tainted)
 # The bits of a bad page (5), an oops (7), a warning (9) and a soft lockup (14).

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::kernel::{Kernel, Series};
-use crate::qemu::{self, Accel, Disks, Machine};
+use crate::qemu::{self, Accel, Disks, Machine, Reset};
 use crate::{image, paths};
 
 /// Exit code of `cargo xtask guest` when the guest gave none.
@@ -22,6 +22,12 @@ const STAGE2: &str = include_str!("../guest/stage2.sh");
 
 /// Size of the disk for the results; the file is sparse.
 const OUT_SIZE: u64 = 16 << 30;
+
+/// Size of the disk that the job may do with as it likes; the file is sparse.
+const SCRATCH_SIZE: u64 = 8 << 30;
+
+/// A file in the job's directory with the number of times that its guest may boot. Without it: once.
+pub const BOOTS: &str = "boots";
 
 /// Where the module lies in the guest.
 const GUEST_MODULE: &str = "/ff/freezeframe.ko";
@@ -109,9 +115,11 @@ impl Job {
         };
         empty(&self.out)?;
         let scratch = Scratch::new()?;
-        let (input, output) = (scratch.0.join("in.tar"), scratch.0.join("out.tar"));
+        let file = |name| scratch.0.join(name);
+        let (input, output, blank) = (file("in.tar"), file("out.tar"), file("scratch.img"));
         self.pack(&kernel, &input)?;
         File::create(&output)?.set_len(OUT_SIZE)?;
+        File::create(&blank)?.set_len(SCRATCH_SIZE)?;
 
         let root = image::path();
         let machine = Machine {
@@ -120,12 +128,18 @@ impl Job {
             smp: self.smp,
             mem_mib: self.mem_mib,
             poll: self.poll,
+            reset: if self.dir.join(BOOTS).is_file() {
+                Reset::BootsAgain
+            } else {
+                Reset::Ends
+            },
             disks: Some(Disks {
                 root: &root,
                 input: &input,
                 output: &output,
+                scratch: &blank,
             }),
-            scratch: &scratch.0,
+            tmp: &scratch.0,
         };
         eprintln!("  guest: kernel {} under {}", kernel.release, accel.name());
         let start = Instant::now();

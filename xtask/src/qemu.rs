@@ -32,6 +32,15 @@ impl Accel {
     }
 }
 
+/// What a machine does when its guest resets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// It ends.
+    Ends,
+    /// It boots again, its disks as they are.
+    BootsAgain,
+}
+
 /// A machine to start.
 pub struct Machine<'a> {
     /// The kernel it boots.
@@ -44,10 +53,12 @@ pub struct Machine<'a> {
     pub mem_mib: u32,
     /// Idle processors poll for work. One that halts is woken by the host, which takes longer than what is measured.
     pub poll: bool,
+    /// What a reset does.
+    pub reset: Reset,
     /// Its disks.
     pub disks: Option<Disks<'a>>,
     /// Where QEMU keeps what the guest writes to its root.
-    pub scratch: &'a Path,
+    pub tmp: &'a Path,
 }
 
 /// The disks of a machine.
@@ -58,6 +69,8 @@ pub struct Disks<'a> {
     pub input: &'a Path,
     /// Where the guest leaves its tar of results.
     pub output: &'a Path,
+    /// An empty one, for the job to do with as it likes.
+    pub scratch: &'a Path,
 }
 
 /// The environment variable that overrides the probe: `kvm` or `tcg`.
@@ -72,14 +85,10 @@ impl Machine<'_> {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(emulator::program()?);
         command.args(["-M", "q35", "-nodefaults"]);
-        command.args([
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-            "-serial",
-            "stdio",
-        ]);
+        command.args(["-no-user-config", "-display", "none", "-serial", "stdio"]);
+        if self.reset == Reset::Ends {
+            command.arg("-no-reboot");
+        }
         match self.accel {
             Accel::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
             Accel::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
@@ -98,17 +107,22 @@ impl Machine<'_> {
             );
             let input = format!("file={},format=raw,readonly=on", disks.input.display());
             let output = format!("file={},format=raw,cache=unsafe", disks.output.display());
+            let scratch = format!(
+                "file={},format=raw,cache=unsafe,discard=unmap",
+                disks.scratch.display()
+            );
             // Exactly one NVMe disk: with two, their names depend on the order of probing.
             for (id, drive, device) in [
                 ("root", root, "nvme"),
                 ("in", input, "virtio-blk-pci"),
                 ("out", output, "virtio-blk-pci"),
+                ("scratch", scratch, "virtio-blk-pci"),
             ] {
                 command.args(["-drive", &format!("if=none,id={id},{drive}")]);
                 command.args(["-device", &format!("{device},drive={id},serial={id}")]);
             }
         }
-        command.env("TMPDIR", self.scratch).stdin(Stdio::null());
+        command.env("TMPDIR", self.tmp).stdin(Stdio::null());
         Ok(command)
     }
 
@@ -161,15 +175,16 @@ pub fn accel(kernel: &Kernel) -> Result<Accel> {
 
 /// Boots `kernel` without a disk under KVM: it works when the kernel says in time that it found no root.
 fn probe(kernel: &Kernel) -> Result<()> {
-    let scratch = paths::cache();
+    let tmp = paths::cache();
     let machine = Machine {
         kernel,
         accel: Accel::Kvm,
         smp: 1,
         mem_mib: 512,
         poll: false,
+        reset: Reset::Ends,
         disks: None,
-        scratch: &scratch,
+        tmp: &tmp,
     };
     fs::create_dir_all(paths::logs())?;
     let log = paths::logs().join("kvm-probe.log");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::guest;
-use crate::job::Job;
+use crate::job::{self, Job};
 use crate::kernel::Series;
 use crate::module::{self, Variant};
 use crate::{build, paths, run};
@@ -22,6 +22,12 @@ pub struct Suite {
     /// The module that it wants.
     variant: Variant,
 }
+
+/// A suite whose name ends like this may reset its guest, and is run again when that has booted.
+const RESETS: &str = "_reset";
+
+/// How many times such a suite's guest may boot.
+const BOOTS: u32 = 500;
 
 /// How to run the suites.
 pub struct Settings {
@@ -105,6 +111,9 @@ pub fn all() -> Result<Vec<Suite>> {
             "#!/bin/sh\nexport PATH=\"$PWD/bin:$PATH\"\n\
              eval exec ./suite --test-threads=1 --color=never \"$FF_LIBTEST\"\n",
         )?;
+        if name.ends_with(RESETS) {
+            fs::write(dir.join(job::BOOTS), BOOTS.to_string())?;
+        }
         suites.push(Suite {
             name,
             dir,

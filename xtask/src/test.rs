@@ -49,13 +49,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// The tests of the default members.
+/// The tests of the default members, and of the library that the suites share.
 fn host() -> Result<()> {
     {
         let _lock = step::lock()?;
         build::bpf()?;
     }
-    run::shown(build::cargo().arg("test"))
+    run::shown(build::cargo().arg("test"))?;
+    run::shown(build::cargo().args(["test", "--package", "guest-tests", "--lib"]))
 }
 
 /// The suites in guests, on `kernel` or on every supported one.

@@ -1,0 +1,101 @@
+//! What the tests of the disk's half stand on: the guest's scratch disk, device-mapper devices and layers on it, filesystems on
+//! those, and snapshots of them.
+
+pub mod base;
+pub mod dm;
+pub mod fs;
+pub mod origin;
+pub mod snapshot;
+
+use std::process::Command;
+
+use crate::sh;
+
+/// Where the tests mount things; each below it.
+pub const MOUNTS: &str = "/mnt";
+
+/// The scratch disk, split in parts. Everything on it is taken down when it goes out of scope, and before it begins: whatever a failed
+/// test left.
+pub struct Disk {
+    parts: Vec<String>,
+}
+
+impl Disk {
+    /// Blank, with a partition of so many MiB under each name.
+    ///
+    /// # Panics
+    ///
+    /// When the guest has no scratch disk, or does not let go of it.
+    #[must_use]
+    pub fn split(parts: &[(&str, u32)]) -> Self {
+        tear_down();
+        let disk = scratch();
+        let sizes: String = parts
+            .iter()
+            .map(|(name, mib)| format!("size={mib}MiB, name={name}\n"))
+            .collect();
+        sh(&format!(
+            "modprobe -a dm-mod dm-snapshot loop xfs btrfs 2>/dev/null || true
+             blkdiscard -z -f {disk}
+             printf 'label: gpt\n{sizes}' | sfdisk -q --wipe never {disk}
+             udevadm settle 2>/dev/null || true"
+        ));
+        Self::found(&parts.iter().map(|(name, _)| *name).collect::<Vec<_>>())
+    }
+
+    /// As it was split before the guest was reset.
+    #[must_use]
+    pub fn found(parts: &[&str]) -> Self {
+        Self {
+            parts: parts.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    /// The device of a part.
+    ///
+    /// # Panics
+    ///
+    /// When there is none of this name.
+    #[must_use]
+    pub fn part(&self, name: &str) -> String {
+        let number = self.parts.iter().position(|part| part == name);
+        format!("{}{}", scratch(), number.expect("it is one of the parts") + 1)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        tear_down();
+    }
+}
+
+fn scratch() -> String {
+    std::env::var("FF_SCRATCH").expect("the guest has a scratch disk")
+}
+
+/// Thaws, resumes, unmounts and removes all there is; what resists shows when the disk is to be split anew.
+fn tear_down() {
+    let script = format!(
+        r#"
+        for name in $(dmsetup ls | awk '$1 != "No" {{ print $1 }}'); do
+            dmsetup resume "$name"
+        done
+        for round in 1 2 3; do
+            awk '$2 ~ "^{MOUNTS}/" {{ print $2 }}' /proc/mounts | sort -r | while read -r dir; do
+                fsfreeze -u "$dir"
+                fuser -km "$dir"
+                umount "$dir"
+            done
+            for name in $(dmsetup ls | awk '$1 ~ /^ff-view/ {{ print $1 }}'); do dmsetup remove "$name"; done
+        done
+        for round in 1 2 3 4; do
+            for name in $(dmsetup ls | awk '$1 != "No" {{ print $1 }}'); do dmsetup remove "$name"; done
+        done
+        losetup -D
+        rm -rf /etc/freezeframe/layers /var/lib/freezeframe /tmp/disk
+        mkdir -p /tmp/disk
+        "#
+    );
+    // Most of it fails, for it is not there.
+    let _ = Command::new("sh").args(["-c", &script]).output();
+}
