@@ -4,11 +4,24 @@
 //! `snapshot`: what lay below stays as it was (the origin), and what is written goes to a slice of the store. None of the
 //! commands here needs the kernel module, and each can be killed at any line and called again.
 
+pub mod arm;
+pub mod ask;
 pub mod blockdev;
+pub mod choose;
+pub mod commit;
 pub mod dm;
+pub mod durable;
+pub mod error;
+pub mod exceptions;
+pub mod find;
+pub mod half;
+pub mod live;
+pub mod marker;
 pub mod mounts;
+pub mod plan;
 pub mod probe;
 pub mod record;
 pub mod slot;
+pub mod stack;
 pub mod store;
 pub mod table;

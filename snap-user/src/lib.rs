@@ -11,6 +11,7 @@ pub mod how;
 pub mod image;
 pub mod metrics;
 pub mod output;
+pub mod processes;
 pub mod report;
 pub mod room;
 pub mod serve;

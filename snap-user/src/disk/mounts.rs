@@ -39,7 +39,20 @@ impl Mount {
 ///
 /// When `/proc` is not there.
 pub fn mounts() -> io::Result<Vec<Mount>> {
-    Ok(fs::read_to_string("/proc/self/mountinfo")?
+    listed("self")
+}
+
+/// Every mount that a process sees.
+///
+/// # Errors
+///
+/// When it is gone.
+pub fn of_process(pid: i32) -> io::Result<Vec<Mount>> {
+    listed(&pid.to_string())
+}
+
+fn listed(process: &str) -> io::Result<Vec<Mount>> {
+    Ok(fs::read_to_string(format!("/proc/{process}/mountinfo"))?
         .lines()
         .filter_map(parse)
         .collect())
