@@ -5,8 +5,22 @@
 //! commands here needs the kernel module, and each can be killed at any line and called again.
 
 pub mod blockdev;
+pub mod cli;
+pub mod commit;
+pub mod discard;
 pub mod dm;
+pub mod durable;
+pub mod error;
+pub mod exceptions;
+pub mod extend;
+pub mod find;
+pub mod layer;
+pub mod live;
+pub mod loopdev;
+pub mod ls;
+pub mod marker;
 pub mod mounts;
+pub mod origin;
 pub mod probe;
 pub mod record;
 pub mod slot;
