@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::disk::ask::DiskArgs;
+use crate::disk::cli::DiskCommand;
 use crate::how::{Arm, Freeze, How, Room};
 use crate::processes::Targets;
 use crate::take::{Job, Output, Request};
@@ -22,7 +23,8 @@ Exit codes:
   5  the output cannot be written
   6  not permitted: run as root
   7  a deadline passed, or a target did not settle
-  8  not enough memory for the copies that the targets may force";
+  8  not enough memory for the copies that the targets may force
+  9  a filesystem or a block device cannot be snapshotted, or its store not used";
 
 /// Snapshots of running processes: memory and registers at one instant, while they go on.
 #[derive(Debug, Parser)]
@@ -42,6 +44,9 @@ pub enum Command {
     Serve(ServeArgs),
     /// Tell what this host can do, what is missing, and how to get it
     Doctor(DoctorArgs),
+    /// Layers and snapshots on disk
+    #[command(flatten)]
+    Disk(DiskCommand),
     /// Write the man pages into a folder
     #[command(hide = true)]
     Man(ManArgs),

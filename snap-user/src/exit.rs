@@ -73,8 +73,8 @@ impl Exit {
         if error.is::<OutputError>() || matches!(error.downcast_ref(), Some(DrainError::Write(_))) {
             return Self::Output;
         }
-        if is_of_disk(error) {
-            return Self::Disk;
+        if let Some(exit) = of_disk(error) {
+            return exit;
         }
         match error.downcast_ref::<DeviceError>() {
             Some(DeviceError::NoModule(_) | DeviceError::NotOurs { .. } | DeviceError::WrongAbi { .. }) => {
@@ -94,19 +94,32 @@ impl Exit {
     }
 }
 
-fn is_of_disk(error: &anyhow::Error) -> bool {
-    error.is::<ChooseError>()
-        || error.is::<PlanError>()
-        || error.is::<ArmError>()
-        || error.is::<StoreError>()
-        || error.is::<DmError>()
-        || error.is::<DiskError>()
+fn of_disk(error: &anyhow::Error) -> Option<Exit> {
+    let dm = match error.downcast_ref::<DiskError>() {
+        Some(DiskError::Dm(dm)) => Some(dm),
+        Some(_) => return Some(Exit::Disk),
+        None => error.downcast_ref::<DmError>(),
+    };
+    match dm {
+        Some(DmError::Permission) => Some(Exit::Permission),
+        Some(_) => Some(Exit::Disk),
+        None => {
+            let ours = error.is::<StoreError>()
+                || error.is::<ChooseError>()
+                || error.is::<PlanError>()
+                || error.is::<ArmError>();
+            ours.then_some(Exit::Disk)
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Exit;
     use crate::device::DeviceError;
+    use crate::disk::dm::DmError;
+    use crate::disk::error::DiskError;
+    use crate::disk::store::StoreError;
     use crate::drain::DrainError;
     use crate::output::OutputError;
 
@@ -125,5 +138,11 @@ mod tests {
             Exit::Permission
         );
         assert_eq!(Exit::of(&anyhow::anyhow!("anything")), Exit::Failure);
+        assert_eq!(Exit::of(&DiskError::NoSnapshot("1".into()).into()), Exit::Disk);
+        assert_eq!(Exit::of(&StoreError::NotOurs("/dev/x".into()).into()), Exit::Disk);
+        assert_eq!(
+            Exit::of(&DiskError::from(DmError::Permission).into()),
+            Exit::Permission
+        );
     }
 }

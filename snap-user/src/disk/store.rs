@@ -276,6 +276,12 @@ impl Store {
         &self.device
     }
 
+    /// The device, open.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// What it holds.
     #[must_use]
     pub fn state(&self) -> &StoreState {
