@@ -41,8 +41,14 @@ pub fn sh(script: &str) -> String {
 /// How many times a test repeats itself: more under `cargo xtask soak`.
 #[must_use]
 pub fn rounds(usually: usize) -> usize {
+    rounds_of(usually, usually * 10)
+}
+
+/// How many times a test repeats itself that is slow: usually, and under `cargo xtask soak`.
+#[must_use]
+pub fn rounds_of(usually: usize, soaking: usize) -> usize {
     if std::env::var_os("FF_SOAK").is_some() {
-        usually * 10
+        soaking
     } else {
         usually
     }

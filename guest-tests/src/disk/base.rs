@@ -41,7 +41,7 @@ impl Base {
             Kind::LayerOnVolume => {
                 lvm(&format!("pvcreate -q -f {partition}"));
                 lvm(&format!("vgcreate -q {GROUP} {partition}"));
-                lvm(&format!("lvcreate -q -l 80%FREE -n volume {GROUP}"));
+                lvm(&format!("lvcreate -q -L 600M -n volume {GROUP}"));
                 layer(&format!("/dev/mapper/{GROUP}-volume"))
             }
         };
@@ -58,7 +58,7 @@ impl Base {
     pub fn meddle(&self) {
         if self.kind == Kind::LayerOnVolume {
             lvm(&format!("vgchange -q --refresh {GROUP}"));
-            lvm(&format!("lvextend -q -l +2 {GROUP}/volume"));
+            lvm(&format!("lvextend -q -l +1 {GROUP}/volume"));
         }
     }
 
