@@ -243,6 +243,12 @@ static int ff_hook_register(struct ff_hook *hook)
 	hook->filtered = !err;
 	if (!err)
 		err = register_ftrace_function(&hook->ops);
+	if (err == -EBUSY && (hook->ops.flags & FTRACE_OPS_FL_IPMODIFY)) {
+		/* Somebody else has the right to lead it elsewhere (a live patch): it is watched, but without a gate.
+		 */
+		hook->ops.flags &= ~FTRACE_OPS_FL_IPMODIFY;
+		err = register_ftrace_function(&hook->ops);
+	}
 	hook->registered = !err;
 	return err;
 }
@@ -278,27 +284,10 @@ static void ff_hooks_register(struct ff_hook *hooks, u32 count, const char *cons
 	}
 }
 
-/*
- * Where another has already taken the right to lead page faults elsewhere (a live patch), they are watched without a
- * gate.
- */
-static void ff_hooks_choose_gate(struct ff_hook *fault)
-{
-	if (!ff_hook_register(fault)) {
-		ff_gate_set_ready(true);
-	} else {
-		pr_warn("freezeframe: page faults cannot be held up while filesystems freeze: targets that map files "
-			"may "
-			"make a snapshot of their filesystem fail\n");
-		fault->ops.flags &= ~FTRACE_OPS_FL_IPMODIFY;
-	}
-	ff_hooks_unregister(fault, 1);
-}
-
 void ff_hook_module_init(void)
 {
-	ff_hooks_choose_gate(&ff_hooks[0]);
 	ff_hooks_register(ff_hooks, ARRAY_SIZE(ff_hooks), "memory is armed eagerly");
+	ff_gate_set_ready(ff_hooks[0].registered && (ff_hooks[0].ops.flags & FTRACE_OPS_FL_IPMODIFY));
 	ff_hooks_register(ff_shared_hooks, ARRAY_SIZE(ff_shared_hooks), "shared memory is copied in the stop");
 }
 
