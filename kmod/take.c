@@ -244,7 +244,7 @@ static int ff_switch_fs(struct ff_snapshot *snap)
 {
 	int err = ff_phase_begin(snap, FF_PHASE_SWITCH_FS);
 
-	if (!err && snap->take->switch_count)
+	if (!err)
 		err = ff_disk_switch(snap);
 	if (err)
 		return err;
@@ -360,7 +360,7 @@ static int ff_instant(struct ff_snapshot *snap)
 	err = ff_freeze_fs(snap);
 	if (!err)
 		err = ff_stop(snap);
-	if (!err && snap->disk)
+	if (!err && snap->disk && snap->take->switch_count)
 		err = ff_switch_fs(snap);
 	if (!err && snap->disk)
 		err = ff_thaw_fs(snap);
