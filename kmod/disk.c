@@ -36,10 +36,11 @@ struct ff_disk {
 	u32 asked, answered; /* steps so far; the one who counts up has written all else before */
 	int err;
 	struct ff_failure failure;
-	bool ended;   /* the take has nothing more to ask */
-	bool stopped; /* something is frozen */
-	bool escaped; /* the take said nothing for so long that all was undone */
-	bool gone;    /* the thread is through */
+	bool ended;	   /* the take has nothing more to ask */
+	bool stopped;	   /* something is, or may be, frozen */
+	unsigned int noio; /* how allocations were before */
+	bool escaped;	   /* the take said nothing for so long that all was undone */
+	bool gone;	   /* the thread is through */
 };
 
 /* ---- in the thread ----------------------------------------------------- */
@@ -108,14 +109,33 @@ static int ff_disk_suspend_of(struct ff_disk *disk, u32 fs)
 	return err;
 }
 
+static void ff_disk_enter(struct ff_disk *disk)
+{
+	disk->stopped = true;
+	/* What memory needs must not be waited for where it cannot be written to. */
+	disk->noio = memalloc_noio_save();
+	/*
+	 * Each freeze waits for RCU three times (percpu_down_write()), and so do suspend and swap: most of their time,
+	 * unless it is expedited.
+	 */
+	rcu_expedite_gp();
+}
+
+static void ff_disk_leave(struct ff_disk *disk)
+{
+	if (!disk->stopped)
+		return;
+	rcu_unexpedite_gp();
+	memalloc_noio_restore(disk->noio);
+	disk->stopped = false;
+}
+
 static int ff_disk_do_freeze(struct ff_disk *disk)
 {
 	u32 index, reason;
 	int err = 0;
 
-	disk->stopped = true;
-	/* Each freeze waits for RCU three times (percpu_down_write()): most of its time, unless it is expedited. */
-	rcu_expedite_gp();
+	ff_disk_enter(disk);
 	for (index = 0; index < disk->fs_count && !err && !READ_ONCE(disk->ended); index++) {
 		disk->failure.fs = index;
 		err = ff_fs_freeze(&disk->filesystems[index], &reason);
@@ -124,7 +144,6 @@ static int ff_disk_do_freeze(struct ff_disk *disk)
 		else if (!FF_FREEZES_NEST)
 			err = ff_disk_suspend_of(disk, index);
 	}
-	rcu_unexpedite_gp();
 	return err;
 }
 
@@ -133,6 +152,11 @@ static int ff_disk_do_switch(struct ff_disk *disk)
 	u32 index;
 	int err = 0;
 
+	/* The word came too late. */
+	if (disk->escaped) {
+		disk->failure.reason = FF_REASON_DISK_ESCAPED;
+		return -ETIMEDOUT;
+	}
 	for (index = 0; index < disk->device_count && !err; index++) {
 		if (!disk->devices[index].suspended)
 			err = ff_disk_suspend(disk, index);
@@ -170,7 +194,7 @@ static int ff_disk_do_thaw(struct ff_disk *disk)
 			err = ff_disk_fail_fs(disk, -EBUSY, reason, index);
 	}
 	ff_gate_lower(&disk->gate);
-	disk->stopped = false;
+	ff_disk_leave(disk);
 	return err;
 }
 
@@ -218,11 +242,8 @@ static void ff_disk_await_word(struct ff_disk *disk)
 static int ff_disk_thread(void *data)
 {
 	struct ff_disk *disk = data;
-	unsigned int noio;
 
 	kthread_use_mm(disk->mm);
-	/* What memory needs must not be waited for where it cannot be written to. */
-	noio = memalloc_noio_save();
 	for (;;) {
 		ff_disk_await_word(disk);
 		if (READ_ONCE(disk->ended))
@@ -232,7 +253,6 @@ static int ff_disk_thread(void *data)
 		wake_up_all(&disk->queue);
 	}
 	ff_disk_undo(disk);
-	memalloc_noio_restore(noio);
 	kthread_unuse_mm(disk->mm);
 	smp_store_release(&disk->gone, true);
 	wake_up_all(&disk->queue);
@@ -418,8 +438,6 @@ static bool ff_disk_is_switched(const struct ff_disk *disk)
 
 int ff_disk_switch(struct ff_snapshot *snap)
 {
-	if (READ_ONCE(snap->disk->escaped))
-		return ff_fail(snap, -ETIMEDOUT, FF_REASON_DISK_ESCAPED, -1, 0);
 	return ff_disk_do(snap, ff_disk_do_switch, snap->disk->deadline_ms);
 }
 
