@@ -280,13 +280,21 @@ impl Taken {
     }
 }
 
+/// A take that was interrupted leaves nothing, and loses nothing.
 impl Drop for Taken {
     fn drop(&mut self) {
-        if !self.settled {
-            eprintln!(
-                "freezeframe: the disk's snapshot {id} stays; merge it back with `freezeframe commit {id}`",
-                id = self.id
-            );
+        if self.settled {
+            return;
+        }
+        eprintln!("freezeframe: merging the disk's snapshot {} back", self.id);
+        let merge = || commit_on(&self.store, &self.id, Progress::Silent);
+        // It may take a while, and a daemon has others to serve.
+        let merged = match tokio::runtime::Handle::try_current() {
+            Ok(_) => tokio::task::block_in_place(merge),
+            Err(_) => merge(),
+        };
+        if let Err(error) = merged {
+            eprintln!("freezeframe: {error}; try `freezeframe commit {}`", self.id);
         }
     }
 }

@@ -49,6 +49,15 @@ pub enum ChooseError {
     /// `auto` or `all`, and there is none.
     #[error("cannot choose filesystems: {0}; name one with --fs")]
     None(&'static str),
+    /// The image would go the way of what is discarded.
+    #[error(
+        "cannot write the image to {}: what is written there after the instant is discarded at shutdown; write it elsewhere, for \
+         example to a freshly mounted disk, or keep the snapshot with --keep", point.display()
+    )]
+    Output {
+        /// The mount point.
+        point: PathBuf,
+    },
     /// It can be seen, but not opened.
     #[error("cannot open {}: {source}; check the mount", point.display())]
     Open {
@@ -294,12 +303,25 @@ fn mapped_for_writing(line: &str) -> Option<&str> {
     })
 }
 
-/// Does a file lie on one of the filesystems?
-#[must_use]
-pub fn has_file(chosen: &Chosen, file: &File) -> bool {
-    let on = rustix::fs::fstat(&chosen.fd).map(|stat| stat.st_dev);
-    file.metadata()
-        .is_ok_and(|metadata| on.is_ok_and(|device| device == metadata.dev()))
+/// Refuses to write an image to a filesystem whose changes will be discarded, and the image with them.
+///
+/// # Errors
+///
+/// When it lies on one of them.
+pub fn refuse_output(chosen: &[Chosen], output: Option<&File>) -> Result<(), ChooseError> {
+    let Some(device) = output
+        .and_then(|file| file.metadata().ok())
+        .map(|metadata| metadata.dev())
+    else {
+        return Ok(());
+    };
+    let on = |chosen: &&Chosen| rustix::fs::fstat(&chosen.fd).is_ok_and(|stat| stat.st_dev == device);
+    match chosen.iter().find(on) {
+        Some(chosen) => Err(ChooseError::Output {
+            point: chosen.mount.point.clone(),
+        }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
