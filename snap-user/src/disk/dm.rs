@@ -41,24 +41,24 @@ pub enum DmError {
     #[error("{0} is no name for a dm device; it may have 127 ASCII characters")]
     Name(String),
     /// The kernel refused.
-    #[error("cannot {action} the dm device {name}: {source}; {remedy}")]
+    #[error("cannot {action} the dm device {name}: {cause}; {remedy}")]
     Call {
         /// What was being done.
         action: Action,
         /// The device.
         name: String,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
         /// What to do about it.
         remedy: &'static str,
     },
     /// Its node cannot be made.
-    #[error("cannot make the node {}: {source}; check that /dev is a devtmpfs", path.display())]
+    #[error("cannot make the node {}: {cause}; check that /dev is a devtmpfs", path.display())]
     Node {
         /// The node.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A switch that the kernel called done, and was not.
     #[error(
@@ -108,8 +108,8 @@ impl fmt::Display for Action {
 }
 
 impl Action {
-    fn remedy(self, source: &io::Error) -> &'static str {
-        match (self, source.raw_os_error()) {
+    fn remedy(self, cause: &io::Error) -> &'static str {
+        match (self, cause.raw_os_error()) {
             (_, Some(libc::EPERM | libc::EACCES)) => "run as root",
             (Self::Create, Some(libc::EBUSY)) => {
                 "a device of that name or uuid exists (`dmsetup ls`); remove it first"
@@ -547,7 +547,7 @@ impl Dm {
             )
             .map_err(|errno| DmError::Node {
                 path: path.clone(),
-                source: errno.into(),
+                cause: errno.into(),
             })?;
         }
         Ok(path)
@@ -582,18 +582,18 @@ fn raw(table: &[TableLine]) -> Vec<(u64, u64, String, String)> {
 
 /// The crate's errors, in our words.
 fn call_error(action: Action, name: &str, error: devicemapper::DmError) -> DmError {
-    let source = match error {
+    let cause = match error {
         devicemapper::DmError::Core(errors::Error::Ioctl(_, _, _, errno)) => io::Error::from(*errno),
         other => io::Error::other(other.to_string()),
     };
-    if source.raw_os_error() == Some(libc::ENXIO) && action != Action::Create {
+    if cause.raw_os_error() == Some(libc::ENXIO) && action != Action::Create {
         return DmError::Missing(name.to_owned());
     }
     DmError::Call {
         action,
         name: name.to_owned(),
-        remedy: action.remedy(&source),
-        source,
+        remedy: action.remedy(&cause),
+        cause,
     }
 }
 

@@ -183,7 +183,7 @@ fn mount_view(view: &Path, point: &Path, kind: &str, device: &DeviceRecord) -> R
             kind: kind.to_owned(),
             top: device.top.clone(),
             point: point.to_owned(),
-            source: errno.into(),
+            cause: errno.into(),
             remedy: remedy.to_owned(),
         }
     })

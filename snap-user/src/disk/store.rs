@@ -23,12 +23,12 @@ pub const ALIGN: u64 = 2048;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// It cannot be opened or read.
-    #[error("cannot use {} as a store: {source}; check that it is there, that it is a block device, and that you are root", device.display())]
+    #[error("cannot use {} as a store: {cause}; check that it is there, that it is a block device, and that you are root", device.display())]
     Open {
         /// The device.
         device: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Somebody else has it.
     #[error("cannot use {} as a store: {user}; name a device that nobody uses", device.display())]
@@ -79,12 +79,12 @@ pub enum StoreError {
         is: u64,
     },
     /// The header cannot be written.
-    #[error("cannot write the header of the store on {}: {source}; look at the disk (`dmesg`)", device.display())]
+    #[error("cannot write the header of the store on {}: {cause}; look at the disk (`dmesg`)", device.display())]
     Write {
         /// The device.
         device: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The header has an end.
     #[error("the header of the store on {} is full; commit or discard a snapshot on it first (`freezeframe ls`)", .0.display())]
@@ -165,9 +165,9 @@ impl Store {
     }
 
     fn opened(device: &Path, file: File) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::Open {
+        let failed = |cause| StoreError::Open {
             device: device.to_owned(),
-            source,
+            cause,
         };
         match slot::read(&file).map_err(failed)? {
             Found::State(state, sequence) => {
@@ -208,9 +208,9 @@ impl Store {
             Err(StoreError::NotOurs(_)) => {}
             other => return other,
         }
-        let failed = |source| StoreError::Open {
+        let failed = |cause| StoreError::Open {
             device: device.to_owned(),
-            source,
+            cause,
         };
         if let Some(user) = probe::user_of(device).map_err(failed)? {
             return Err(StoreError::InUse {
@@ -229,9 +229,9 @@ impl Store {
 
     /// Writes an empty store's header, without a look at what is there.
     fn create(device: &Path, file: File) -> Result<Self, StoreError> {
-        let sectors = blockdev::sectors(&file).map_err(|source| StoreError::Open {
+        let sectors = blockdev::sectors(&file).map_err(|cause| StoreError::Open {
             device: device.to_owned(),
-            source,
+            cause,
         })?;
         if sectors < 3 * ALIGN {
             return Err(StoreError::TooSmall {
@@ -262,9 +262,9 @@ impl Store {
         let sequence = self.sequence + 1;
         let encoded =
             slot::encode(&self.state, sequence).ok_or_else(|| StoreError::HeaderFull(self.device.clone()))?;
-        slot::write(&self.file, &encoded, sequence).map_err(|source| StoreError::Write {
+        slot::write(&self.file, &encoded, sequence).map_err(|cause| StoreError::Write {
             device: self.device.clone(),
-            source,
+            cause,
         })?;
         self.sequence = sequence;
         Ok(())
@@ -384,9 +384,9 @@ impl Store {
 
 /// Opens by the kernel's own node: a lock belongs to a node, and a device may have several.
 fn open(device: &Path, access: Access) -> Result<File, StoreError> {
-    let failed = |source| StoreError::Open {
+    let failed = |cause| StoreError::Open {
         device: device.to_owned(),
-        source,
+        cause,
     };
     let path = match blockdev::devno(device) {
         Ok(devno) => blockdev::kernel_node(devno)
@@ -394,7 +394,7 @@ fn open(device: &Path, access: Access) -> Result<File, StoreError> {
             .unwrap_or_else(|| device.to_owned()),
         // A plain file, for tests.
         Err(_) if cfg!(test) => device.to_owned(),
-        Err(source) => return Err(failed(source)),
+        Err(cause) => return Err(failed(cause)),
     };
     let file = File::options()
         .read(true)
