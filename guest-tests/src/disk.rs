@@ -4,7 +4,9 @@
 pub mod base;
 pub mod dm;
 pub mod fs;
+pub mod held;
 pub mod origin;
+pub mod place;
 pub mod snapshot;
 
 use std::process::Command;
@@ -21,6 +23,12 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// Blank, with a partition `data`, and another, `key`, that holds all of it once more.
+    #[must_use]
+    pub fn usual() -> Self {
+        Self::split(&[("data", 900), ("key", 1000)])
+    }
+
     /// Blank, with a partition of so many MiB under each name.
     ///
     /// # Panics
@@ -91,6 +99,7 @@ fn tear_down() {
         for round in 1 2 3 4; do
             for name in $(dmsetup ls | awk '$1 != "No" {{ print $1 }}'); do dmsetup remove "$name"; done
         done
+        rm -rf /dev/group
         losetup -D
         rm -rf /etc/freezeframe/layers /var/lib/freezeframe /tmp/disk
         mkdir -p /tmp/disk

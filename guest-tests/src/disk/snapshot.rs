@@ -135,8 +135,22 @@ impl Snapshot {
     }
 
     /// Mounts its first origin.
+    ///
+    /// # Panics
+    ///
+    /// When that fails.
     #[must_use]
     pub fn mount(&self) -> Origin {
+        self.try_mount()
+            .unwrap_or_else(|output| panic!("{}", said(&output)))
+    }
+
+    /// Mounts its first origin.
+    ///
+    /// # Errors
+    ///
+    /// What `freezeframe` left.
+    pub fn try_mount(&self) -> Result<Origin, Output> {
         Origin::mount(&self.id, &[])
     }
 
