@@ -85,6 +85,16 @@ static __always_inline unsigned long ff_hook_argument(struct ftrace_regs *regs, 
 #endif
 }
 
+/* Has a function that ftrace has stopped at go on elsewhere. 6.2 gave that another name. */
+static __always_inline void ff_hook_lead(struct ftrace_regs *regs, unsigned long to)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+	ftrace_regs_set_instruction_pointer(regs, to);
+#else
+	ftrace_instruction_pointer_set(regs, to);
+#endif
+}
+
 /* Where change_protection() has its flags, and mfill_atomic_install_pte() the VMA, in front of the address. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
 #define FF_CHANGE_PROTECTION_FLAGS 4
@@ -138,6 +148,61 @@ static inline void ff_vma_rehearse_lock(struct vm_area_struct *vma)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
 	rwsem_is_locked(&vma->vm_lock->lock);
+#endif
+}
+
+/* 6.4 took page faults out of mmap_lock: a fault holds either the lock of its VMA or that one, and says which. */
+static inline void ff_fault_unlock(struct vm_area_struct *vma, unsigned int flags)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+	if (flags & FAULT_FLAG_VMA_LOCK) {
+		vma_end_read(vma);
+		return;
+	}
+#endif
+	mmap_read_unlock(vma->vm_mm);
+}
+
+/* Exported for modules, but declared in kernel/rcu/rcu.h alone. */
+void rcu_expedite_gp(void);
+void rcu_unexpedite_gp(void);
+
+/*
+ * 6.6 lets freezes nest, and tells who froze: others can neither thaw ours nor keep us from it. Before, there is one
+ * freeze, and anybody may end it.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+#define FF_FREEZES_NEST true
+#else
+#define FF_FREEZES_NEST false
+#endif
+
+static inline int ff_freeze_super(struct super_block *sb)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+	if (sb->s_op->freeze_super)
+		return sb->s_op->freeze_super(sb, FREEZE_HOLDER_KERNEL);
+	return freeze_super(sb, FREEZE_HOLDER_KERNEL);
+#else
+	if (sb->s_op->freeze_super)
+		return sb->s_op->freeze_super(sb);
+	return freeze_super(sb);
+#endif
+}
+
+/* -EINVAL: somebody else has thawed it. Where freezes nest, it says that although ours is gone: another's remains. */
+static inline int ff_thaw_super(struct super_block *sb)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+	if (sb->s_op->thaw_super)
+		sb->s_op->thaw_super(sb, FREEZE_HOLDER_KERNEL);
+	else
+		thaw_super(sb, FREEZE_HOLDER_KERNEL);
+	return 0;
+#else
+	if (sb->s_op->thaw_super)
+		return sb->s_op->thaw_super(sb);
+	return thaw_super(sb);
 #endif
 }
 

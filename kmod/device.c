@@ -9,6 +9,7 @@
 #include <linux/uaccess.h>
 
 #include "freezeframe.h"
+#include "gate.h"
 #include "hook.h"
 #include "take.h"
 #include "test.h"
@@ -26,7 +27,8 @@ static long ff_get_info(struct ff_info __user *to)
 		.features = FF_FEATURE_ARM_EAGER | FF_FEATURE_FREEZE_SOFT | FF_FEATURE_FREEZE_IPI |
 			    FF_FEATURE_FREEZE_SIGNAL | FF_FEATURE_SHARED_COPY | FF_TEST_FEATURES |
 			    (ff_hook_ready() ? FF_FEATURE_ARM_LAZY | FF_FEATURE_ARM_PUD : 0) |
-			    (ff_hook_shared_ready() ? FF_FEATURE_SHARED_LAZY : 0),
+			    (ff_hook_shared_ready() ? FF_FEATURE_SHARED_LAZY : 0) | FF_FEATURE_FILESYSTEMS |
+			    (ff_gate_ready() ? FF_FEATURE_FAULT_GATE : 0),
 		.max_targets = FF_MAX_TARGETS,
 		.open_snapshots = ff_open_snapshots(),
 	};
@@ -43,7 +45,7 @@ static long ff_device_take(struct ff_take __user *user)
 
 	if (copy_from_user(&take, user, sizeof(take)))
 		return -EFAULT;
-	take.failure = (struct ff_failure){ .target = -1 };
+	take.failure = FF_NO_FAILURE;
 	take.fd = -1;
 	/* Before anything freezes: the fd, and whether we can answer at all. */
 	if (copy_to_user(user, &take, sizeof(take)))

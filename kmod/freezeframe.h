@@ -4,15 +4,19 @@
  *
  * /dev/freezeframe (mode 0600) takes snapshots of running processes: every
  * byte of their private memory and the registers of every thread as they were
- * at one instant, while the processes go on.
+ * at one instant, while the processes go on. With them it freezes filesystems,
+ * and puts dm-snapshots under them, so that memory and disk belong to the same
+ * instant.
  *
  *   1. open("/dev/freezeframe", O_RDWR | O_CLOEXEC); CAP_SYS_ADMIN is needed.
  *   2. FF_IOC_GET_INFO: compare abi_version with FF_ABI_VERSION, and read the
  *      feature bits. Never guess from a kernel's or module's version.
- *   3. FF_IOC_TAKE: freezes the targets, arms their memory, thaws them, and
+ *   3. FF_IOC_TAKE: freezes the filesystems and the targets, arms their memory,
+ *      thaws the targets, switches the devices, thaws the filesystems, and
  *      returns a snapshot fd. All of the stop happens inside this one call; no
  *      userspace code runs in it. On return nothing is frozen, whatever the
- *      result.
+ *      result, but for a filesystem that takes longer than the deadline to
+ *      freeze (FF_REASON_FS_TIMEOUT): that is thawed as soon as it has frozen.
  *   4. pread(2), read(2), lseek(2), splice(2) and sendfile(2) on the snapshot
  *      fd yield the image described below. The image does not change while
  *      the fd is open.
@@ -24,7 +28,9 @@
  * Death at any point is safe. A caller that is killed inside FF_IOC_TAKE makes
  * the call unwind: the targets are thawed and the references dropped. Should
  * the caller hang instead, each parked thread leaves by itself when the
- * deadline passes, and the snapshot fails with ETIMEDOUT.
+ * deadline passes, and the snapshot fails with ETIMEDOUT. Filesystems and
+ * devices are frozen, switched and thawed by a thread of the module, which
+ * undoes what it did when the caller dies, or says nothing for a deadline.
  *
  * Errors: every call returns -1 and errno on failure. FF_IOC_TAKE in addition
  * fills `failure` (reason, target, thread, phase), which is what a message to
@@ -45,12 +51,18 @@
 #include <sys/ioctl.h>
 #endif
 
-#define FF_ABI_VERSION 3u
+#define FF_ABI_VERSION 4u
 #define FF_DEVICE_PATH "/dev/freezeframe"
 
 /* The most targets that one FF_IOC_TAKE accepts. */
 #define FF_MAX_TARGETS 1024u
-/* Bounds of ff_take.deadline_ms: the longest that a target may stand still. */
+/* The most filesystems, and the most devices to switch. */
+#define FF_MAX_FILESYSTEMS 256u
+#define FF_MAX_SWITCHES 256u
+/* Size of ff_switch.params. */
+#define FF_PARAMS_BYTES 128u
+/* Bounds of ff_take.deadline_ms: the longest that a target may stand still, and that a filesystem may take to freeze.
+ */
 #define FF_DEADLINE_MIN_MS 1u
 #define FF_DEADLINE_MAX_MS 60000u
 #define FF_DEADLINE_DEFAULT_MS 5000u
@@ -60,12 +72,12 @@
 /* The timed steps of a snapshot, in the order in which they begin. */
 enum ff_phase {
 	FF_PHASE_PREPARE = 0,	   /* resolve, count, allocate, pre-fault; nobody stands still */
-	FF_PHASE_FREEZE_FS = 1,	   /* reserved: freeze filesystems */
+	FF_PHASE_FREEZE_FS = 1,	   /* freeze the filesystems, if any; the write window begins */
 	FF_PHASE_FREEZE_TASKS = 2, /* every target thread parked, or asleep in the kernel; the window begins */
 	FF_PHASE_ARM = 3,	   /* make the memory copy-on-write, copy registers */
 	FF_PHASE_THAW_TASKS = 4,   /* let the threads go; the window ends */
-	FF_PHASE_SWITCH_FS = 5,	   /* reserved: slide the dm-snapshots under */
-	FF_PHASE_THAW_FS = 6,	   /* reserved: thaw filesystems */
+	FF_PHASE_SWITCH_FS = 5,	   /* slide the dm-snapshots under, if any */
+	FF_PHASE_THAW_FS = 6,	   /* thaw the filesystems; the write window ends */
 	FF_PHASE_FINALIZE = 7,	   /* resolve paths, lay out the image; nobody stands still */
 	FF_PHASE_DRAIN = 8,	   /* the snapshot fd is open (tracepoint only) */
 	FF_PHASE_DONE = 9,	   /* release every reference (tracepoint only) */
@@ -82,7 +94,11 @@ enum ff_phase {
 #define FF_FEATURE_FREEZE_SIGNAL (1ull << 5)
 #define FF_FEATURE_ARM_PUD (1ull << 6)	   /* the stop write-protects whole gigabytes */
 #define FF_FEATURE_SHARED_LAZY (1ull << 7) /* shared memory is copied after the stop, before it changes */
-#define FF_FEATURE_TEST (1ull << 63)	   /* built with fault injection; never in production */
+#define FF_FEATURE_FILESYSTEMS (1ull << 8) /* filesystems are frozen, and devices switched, on request */
+/* While filesystems freeze, page faults that would write to them wait without the locks that the stop needs; else a
+ * target that maps files of theirs may make a take fail (FF_REASON_LOCK_TIMEOUT). */
+#define FF_FEATURE_FAULT_GATE (1ull << 9)
+#define FF_FEATURE_TEST (1ull << 63) /* built with fault injection; never in production */
 
 struct ff_info {
 	__u32 abi_version;	 /* out: FF_ABI_VERSION of the module */
@@ -103,6 +119,41 @@ enum ff_target_kind {
 struct ff_target {
 	__u32 kind; /* in: enum ff_target_kind */
 	__s32 id;   /* in */
+};
+
+/* Both 0: it did not happen. */
+struct ff_stamp {
+	__u64 begin_ns;
+	__u64 end_ns;
+};
+
+/*
+ * A filesystem to freeze. They freeze in the order given and thaw in reverse; one that lies on a file of another comes
+ * before it.
+ */
+struct ff_fs {
+	__s32 fd;	    /* in: any descriptor of a file on it; O_PATH will do */
+	__u32 reserved;	    /* in: 0 */
+	__u64 sync_pages;   /* out: 4 KiB pages written back in `sync` */
+	__u64 freeze_pages; /* out: 4 KiB pages written back while it froze, which is what the write window waits for */
+	struct ff_stamp sync;	/* out: in prepare, while writers go on */
+	struct ff_stamp freeze; /* out */
+	struct ff_stamp thaw;	/* out */
+};
+
+/*
+ * A device of the device mapper that gets a table of the one target `snapshot` while its filesystem is frozen. The
+ * table is loaded in prepare, and cleared again if the take fails before the switch.
+ */
+struct ff_switch {
+	__u64 dev;		      /* in: its number, as st_rdev has it */
+	__u64 sectors;		      /* in: its size, in sectors of 512 bytes */
+	__u32 fs;		      /* in: index of its filesystem */
+	__u32 switched;		      /* out: 1 if it has the new table, whatever the result of the take */
+	__u8 params[FF_PARAMS_BYTES]; /* in: of the target, NUL-terminated */
+	struct ff_stamp load;	      /* out: in prepare */
+	struct ff_stamp suspend;      /* out */
+	struct ff_stamp swap;	      /* out: the swap and the resume */
 };
 
 /* How memory is armed. */
@@ -181,6 +232,23 @@ enum ff_reason {
 	/* A page table entry changed after the stop, and the kernel did not tell before: its page may be lost; detail
 	 * is the address, or that of its page table. A bug of ours, or a kernel that we do not understand. */
 	FF_REASON_CHANGED = 24, /* [EIO] */
+	/* Of filesystems; failure.fs says which. */
+	FF_REASON_FS_BAD_FD = 25,  /* not a descriptor of a file [EBADF] */
+	FF_REASON_FS_KIND = 26,	   /* it cannot freeze: no device beneath, or a process that serves it [EOPNOTSUPP] */
+	FF_REASON_FS_TWICE = 27,   /* named twice [EEXIST] */
+	FF_REASON_FS_FROZEN = 28,  /* somebody else has frozen it [EBUSY] */
+	FF_REASON_FS_SYNC = 29,	   /* it could not be written back */
+	FF_REASON_FS_FREEZE = 30,  /* it could not be frozen */
+	FF_REASON_FS_TIMEOUT = 31, /* it was not frozen by the deadline [ETIMEDOUT] */
+	FF_REASON_FS_THAWED = 32, /* somebody else thawed it in the stop; only where freezes do not nest: 6.1 [EBUSY] */
+	/* Of devices; failure.device says which. */
+	FF_REASON_DM_CONTROL = 33, /* dm_control is not /dev/mapper/control [EBADF] */
+	FF_REASON_DM_LOAD = 34,	   /* the device mapper does not take the table */
+	FF_REASON_DM_SUSPEND = 35, /* the device could not be suspended */
+	FF_REASON_DM_SWITCH = 36,  /* the device did not get the new table */
+	/* With filesystems frozen, mmap_lock of a target could not be had by the deadline [ETIMEDOUT] */
+	FF_REASON_LOCK_TIMEOUT = 37,
+	FF_REASON_DISK_ESCAPED = 38, /* the stop outlived the deadline, and the filesystems were thawed [ETIMEDOUT] */
 };
 
 struct ff_failure {
@@ -188,14 +256,10 @@ struct ff_failure {
 	__u32 phase;  /* enum ff_phase in which it failed */
 	__s32 target; /* index into targets, or -1 */
 	__s32 pid;    /* thread in the caller's pid namespace, or 0 */
+	__s32 fs;     /* index into filesystems, or -1 */
+	__s32 device; /* index into switches, or -1 */
 	__u64 detail; /* as the reason says, or 0 */
 	__u64 bound;  /* as the reason says, or 0 */
-};
-
-/* Both 0: the phase did not run. */
-struct ff_stamp {
-	__u64 begin_ns;
-	__u64 end_ns;
 };
 
 struct ff_counts {
@@ -217,20 +281,26 @@ struct ff_counts {
 };
 
 struct ff_take {
-	__u32 size;	    /* in: sizeof(struct ff_take) */
-	__u32 flags;	    /* in: FF_TAKE_* */
-	__u64 targets;	    /* in: address of struct ff_target[target_count] */
-	__u32 target_count; /* in: 1 to FF_MAX_TARGETS */
-	__u32 deadline_ms;  /* in: 0 for the default */
-	__s32 fd;	    /* out: the snapshot fd (O_CLOEXEC), or -1 */
-	__u32 arm;	    /* in: enum ff_arm_mode */
-	__u32 freeze;	    /* in: enum ff_freeze_mode */
-	__u32 reserved;	    /* in: 0 */
-	__u64 id;	    /* out: counts up from 1 since the module was loaded */
-	__u64 image_bytes;  /* out: size of what the fd yields */
-	__u64 window_ns;    /* out: freeze_tasks.begin to thaw_tasks.end */
-	__u64 stall_ns;	    /* out: the longest that a target was kept after the window, for a page to be held */
-	__u64 shared_ns;    /* out: how much of the window shared memory took */
+	__u32 size;	       /* in: sizeof(struct ff_take) */
+	__u32 flags;	       /* in: FF_TAKE_* */
+	__u64 targets;	       /* in: address of struct ff_target[target_count] */
+	__u32 target_count;    /* in: 1 to FF_MAX_TARGETS; 0 with filesystems: those alone */
+	__u32 deadline_ms;     /* in: 0 for the default */
+	__s32 fd;	       /* out: the snapshot fd (O_CLOEXEC), or -1 */
+	__u32 arm;	       /* in: enum ff_arm_mode */
+	__u32 freeze;	       /* in: enum ff_freeze_mode */
+	__s32 dm_control;      /* in: a descriptor of /dev/mapper/control, where there are switches */
+	__u64 filesystems;     /* in: address of struct ff_fs[fs_count], written back on success and failure */
+	__u64 switches;	       /* in: address of struct ff_switch[switch_count], likewise */
+	__u32 fs_count;	       /* in: at most FF_MAX_FILESYSTEMS */
+	__u32 switch_count;    /* in: at most FF_MAX_SWITCHES */
+	__u64 reserved;	       /* in: 0 */
+	__u64 id;	       /* out: counts up from 1 since the module was loaded */
+	__u64 image_bytes;     /* out: size of what the fd yields */
+	__u64 window_ns;       /* out: freeze_tasks.begin to thaw_tasks.end */
+	__u64 write_window_ns; /* out: freeze_fs.begin to thaw_fs.end; 0 without filesystems */
+	__u64 stall_ns;	       /* out: the longest that a target was kept after the window, for a page to be held */
+	__u64 shared_ns;       /* out: how much of the window shared memory took */
 	__u64 pass_ns; /* out: how long the pass worked that holds and copies what the window left (PATH_BACKGROUND) */
 	__u64 rest_ns; /* out: how long it rested in between, so that others had the processor */
 	struct ff_failure failure;

@@ -7,6 +7,7 @@
 #include <linux/rcupdate.h>
 
 #include "compat.h"
+#include "gate.h"
 #include "lazy.h"
 #include "shared.h"
 #include "test.h"
@@ -58,14 +59,15 @@ static struct ff_shared *ff_watched_find_vma(struct vm_area_struct *vma)
 static void notrace ff_on_fault(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
 				struct ftrace_regs *regs)
 {
+	struct vm_area_struct *vma = (struct vm_area_struct *)ff_hook_argument(regs, 0);
 	unsigned long addr = ff_hook_argument(regs, 1);
-	struct vm_area_struct *vma;
 	struct ff_shared *shared;
 	struct ff_lazy *lazy;
 
+	if (ff_gate_stops(vma, ff_hook_argument(regs, 2), regs))
+		return;
 	if (likely(!READ_ONCE(ff_watched_count)) || ff_test_skips_hook(FF_TEST_HOOK_FAULT))
 		return;
-	vma = (struct vm_area_struct *)ff_hook_argument(regs, 0);
 	rcu_read_lock();
 	lazy = ff_watched_find(vma->vm_mm);
 	if (lazy)
@@ -217,7 +219,8 @@ struct ff_hook {
  * cannot take them away from under an armed process.
  */
 static struct ff_hook ff_hooks[] = {
-	{ .ops = { .func = ff_on_fault, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "handle_mm_fault" },
+	{ .ops = { .func = ff_on_fault, .flags = FTRACE_OPS_FL_PERMANENT | FTRACE_OPS_FL_IPMODIFY },
+	  .symbol = "handle_mm_fault" },
 	{ .ops = { .func = ff_on_gup_fast, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = FF_GUP_FAST },
 	{ .ops = { .func = ff_on_gup_slow, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "__get_user_pages" },
 };
@@ -240,6 +243,12 @@ static int ff_hook_register(struct ff_hook *hook)
 	hook->filtered = !err;
 	if (!err)
 		err = register_ftrace_function(&hook->ops);
+	if (err == -EBUSY && (hook->ops.flags & FTRACE_OPS_FL_IPMODIFY)) {
+		/* Somebody else has the right to lead it elsewhere (a live patch): it is watched, but without a gate.
+		 */
+		hook->ops.flags &= ~FTRACE_OPS_FL_IPMODIFY;
+		err = register_ftrace_function(&hook->ops);
+	}
 	hook->registered = !err;
 	return err;
 }
@@ -278,6 +287,7 @@ static void ff_hooks_register(struct ff_hook *hooks, u32 count, const char *cons
 void ff_hook_module_init(void)
 {
 	ff_hooks_register(ff_hooks, ARRAY_SIZE(ff_hooks), "memory is armed eagerly");
+	ff_gate_set_ready(ff_hooks[0].registered && (ff_hooks[0].ops.flags & FTRACE_OPS_FL_IPMODIFY));
 	ff_hooks_register(ff_shared_hooks, ARRAY_SIZE(ff_shared_hooks), "shared memory is copied in the stop");
 }
 
@@ -285,6 +295,7 @@ void ff_hook_module_exit(void)
 {
 	ff_hooks_unregister(ff_shared_hooks, ARRAY_SIZE(ff_shared_hooks));
 	ff_hooks_unregister(ff_hooks, ARRAY_SIZE(ff_hooks));
+	ff_gate_module_exit();
 }
 
 bool ff_hook_ready(void)

@@ -65,6 +65,7 @@ struct ff_snapshot {
 	struct ff_space *spaces;
 	u32 space_count;
 
+	struct ff_disk *disk; /* NULL: no filesystem freezes with it */
 	struct ff_freezer freezer;
 	struct ff_pages pages;
 	struct list_head shared; /* struct ff_shared, one per file */
@@ -81,6 +82,8 @@ static inline u64 ff_image_bytes(const struct ff_snapshot *snap)
 {
 	return snap->meta_bytes + snap->pages.count * PAGE_SIZE;
 }
+
+#define FF_NO_FAILURE ((struct ff_failure){ .target = -1, .fs = -1, .device = -1 })
 
 /* Notes why a take fails, for the caller, and returns @err. */
 static inline int ff_fail(struct ff_snapshot *snap, int err, enum ff_reason reason, s32 target, u64 detail)

@@ -329,6 +329,13 @@ int ff_spaces_lock(struct ff_snapshot *snap)
 			usleep_range(5, 20);
 			continue;
 		}
+		if (snap->disk) {
+			/* Who has it may wait for what we froze, so we do not wait for him for good. */
+			if (time_after(jiffies, snap->freezer.deadline))
+				return ff_fail(snap, -ETIMEDOUT, FF_REASON_LOCK_TIMEOUT, -1, 0);
+			usleep_range(100, 200);
+			continue;
+		}
 		err = ff_spaces_queue(snap);
 		if (err)
 			return err;

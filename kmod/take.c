@@ -9,6 +9,7 @@
 #include <linux/timekeeping.h>
 
 #include "arm.h"
+#include "disk.h"
 #include "file.h"
 #include "image.h"
 #include "lazy.h"
@@ -142,7 +143,29 @@ static int ff_prepare(struct ff_snapshot *snap)
 		err = ff_freezer_prepare(snap);
 	if (err)
 		return ff_fail(snap, err, FF_REASON_NO_MEMORY, -1, 0);
+	/* Last, so that little is dirtied again until it freezes. */
+	err = ff_disk_prepare(snap);
+	if (err)
+		return err;
 	ff_phase_end(snap, FF_PHASE_PREPARE);
+	return 0;
+}
+
+/* Its writers stand still from here on. */
+static int ff_freeze_fs(struct ff_snapshot *snap)
+{
+	int err;
+
+	/* Without filesystems, it is where the tests come between the first look at the memory and the stop. */
+	if (!snap->disk)
+		return ff_test_phase(snap, FF_PHASE_FREEZE_FS);
+	err = ff_phase_begin(snap, FF_PHASE_FREEZE_FS);
+	if (err)
+		return err;
+	err = ff_disk_freeze(snap);
+	if (err)
+		return err;
+	ff_phase_end(snap, FF_PHASE_FREEZE_FS);
 	return 0;
 }
 
@@ -154,6 +177,7 @@ static int ff_freeze_tasks(struct ff_snapshot *snap)
 	snap->take->failure.phase = FF_PHASE_FREEZE_TASKS;
 	ff_freezer_rehearse(snap);
 	ff_spaces_rehearse(snap);
+	snap->freezer.deadline = jiffies + msecs_to_jiffies(ms);
 	err = ff_spaces_lock(snap);
 	if (err)
 		return err;
@@ -216,6 +240,33 @@ static int ff_thaw_tasks(struct ff_snapshot *snap)
 	return 0;
 }
 
+static int ff_switch_fs(struct ff_snapshot *snap)
+{
+	int err = ff_phase_begin(snap, FF_PHASE_SWITCH_FS);
+
+	if (!err)
+		err = ff_disk_switch(snap);
+	if (err)
+		return err;
+	ff_phase_end(snap, FF_PHASE_SWITCH_FS);
+	return 0;
+}
+
+static int ff_thaw_fs(struct ff_snapshot *snap)
+{
+	int err = ff_phase_begin(snap, FF_PHASE_THAW_FS);
+
+	if (!err)
+		err = ff_disk_thaw(snap);
+	if (err)
+		return err;
+	ff_phase_end(snap, FF_PHASE_THAW_FS);
+	snap->take->write_window_ns =
+		snap->take->phases[FF_PHASE_THAW_FS].end_ns - snap->take->phases[FF_PHASE_FREEZE_FS].begin_ns;
+	ff_disk_end(snap);
+	return 0;
+}
+
 /* Takes the references and makes the copies that the stop left for later, and puts them in order. */
 static int ff_finalize_lazy(struct ff_snapshot *snap)
 {
@@ -273,18 +324,11 @@ static int ff_finalize(struct ff_snapshot *snap)
 	return 0;
 }
 
-/* The first half runs with the targets free, the second in the stop: nothing between them may return early. */
-static int ff_take_phases(struct ff_snapshot *snap)
+/* The targets are stopped, armed, and let go. */
+static int ff_stop(struct ff_snapshot *snap)
 {
 	int err;
 
-	err = ff_prepare(snap);
-	if (err)
-		return err;
-	/* Of the reserved phases, one is where the tests come between the first look at the memory and the stop. */
-	err = ff_test_phase(snap, FF_PHASE_FREEZE_FS);
-	if (err)
-		return err;
 	err = ff_freeze_tasks(snap);
 	if (err)
 		goto err_thaw;
@@ -294,14 +338,55 @@ static int ff_take_phases(struct ff_snapshot *snap)
 	err = ff_thaw_tasks(snap);
 	if (err)
 		goto err_thaw;
-	err = ff_finalize(snap);
-	if (err)
-		goto err_thaw;
 	return 0;
 
 err_thaw:
 	ff_freezer_thaw(snap);
 	ff_spaces_unlock(snap);
+	return err;
+}
+
+/*
+ * The targets may go before the switch: with the filesystems frozen, what they write gets no further than the page
+ * cache, or waits.
+ */
+static int ff_instant(struct ff_snapshot *snap)
+{
+	unsigned int noio;
+	int err;
+
+	/* Memory must not be waited for that cannot be written back. */
+	noio = memalloc_noio_save();
+	err = ff_freeze_fs(snap);
+	if (!err)
+		err = ff_stop(snap);
+	if (!err && snap->disk && snap->take->switch_count)
+		err = ff_switch_fs(snap);
+	if (!err && snap->disk)
+		err = ff_thaw_fs(snap);
+	if (err)
+		ff_disk_end(snap);
+	memalloc_noio_restore(noio);
+	return err;
+}
+
+static int ff_take_phases(struct ff_snapshot *snap)
+{
+	int err;
+
+	err = ff_prepare(snap);
+	if (err)
+		goto err_disk;
+	err = ff_instant(snap);
+	if (err)
+		goto err_disk;
+	err = ff_finalize(snap);
+	if (err)
+		goto err_disk;
+	return 0;
+
+err_disk:
+	ff_disk_end(snap);
 	return err;
 }
 
@@ -354,7 +439,7 @@ static void ff_snapshot_settle(struct ff_snapshot *snap)
 	snap->drain_begin_ns = ktime_get_ns();
 	trace_freezeframe_phase(snap->id, FF_PHASE_DRAIN, FF_EDGE_BEGIN, snap->drain_begin_ns, 0);
 	snap->take->image_bytes = ff_image_bytes(snap);
-	snap->take->failure = (struct ff_failure){ .target = -1 };
+	snap->take->failure = FF_NO_FAILURE;
 	snap->take = NULL;
 }
 
@@ -399,13 +484,14 @@ int ff_take(struct ff_take *take, struct file **file)
 	for (try = 0; try < FF_TRIES; try++) {
 		take->id = 0;
 		take->window_ns = 0;
+		take->write_window_ns = 0;
 		take->stall_ns = 0;
 		take->shared_ns = 0;
 		take->pass_ns = 0;
 		take->rest_ns = 0;
 		memset(&take->counts, 0, sizeof(take->counts));
 		memset(take->phases, 0, sizeof(take->phases));
-		take->failure = (struct ff_failure){ .target = -1 };
+		take->failure = FF_NO_FAILURE;
 		err = ff_take_once(take, file);
 		if (err != -EAGAIN)
 			break;

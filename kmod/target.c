@@ -117,7 +117,7 @@ int ff_targets_resolve(struct ff_snapshot *snap)
 	u32 count = snap->take->target_count, index;
 	int err;
 
-	if (!count)
+	if (!count && !snap->take->fs_count)
 		return ff_fail(snap, -EINVAL, FF_REASON_NO_TARGETS, -1, 0);
 	if (count > FF_MAX_TARGETS)
 		return ff_fail(snap, -E2BIG, FF_REASON_TOO_MANY_TARGETS, -1, 0);

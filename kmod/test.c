@@ -32,6 +32,14 @@ static bool test_no_freeze;
 module_param(test_no_freeze, bool, 0600);
 MODULE_PARM_DESC(test_no_freeze, "let the threads run");
 
+static bool test_no_freeze_fs;
+module_param(test_no_freeze_fs, bool, 0600);
+MODULE_PARM_DESC(test_no_freeze_fs, "switch the devices of filesystems that go on writing");
+
+static bool test_no_gate;
+module_param(test_no_gate, bool, 0600);
+MODULE_PARM_DESC(test_no_gate, "let page faults wait for frozen filesystems with their locks held");
+
 static bool test_no_prefault;
 module_param(test_no_prefault, bool, 0600);
 MODULE_PARM_DESC(test_no_prefault, "leave swapped pages for the stop");
@@ -96,6 +104,16 @@ bool ff_test_skips_arm(void)
 bool ff_test_skips_freeze(void)
 {
 	return READ_ONCE(test_no_freeze);
+}
+
+bool ff_test_skips_freeze_fs(void)
+{
+	return READ_ONCE(test_no_freeze_fs);
+}
+
+bool ff_test_skips_gate(void)
+{
+	return READ_ONCE(test_no_gate);
 }
 
 bool ff_test_skips_prefault(void)

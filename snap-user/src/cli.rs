@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::disk::ask::DiskArgs;
+use crate::disk::cli::DiskCommand;
 use crate::how::{Arm, Freeze, How, Room};
+use crate::processes::Targets;
 use crate::take::{Job, Output, Request};
 
 /// Where the daemon listens for requests.
@@ -20,7 +23,8 @@ Exit codes:
   5  the output cannot be written
   6  not permitted: run as root
   7  a deadline passed, or a target did not settle
-  8  not enough memory for the copies that the targets may force";
+  8  not enough memory for the copies that the targets may force
+  9  a filesystem or a block device cannot be snapshotted, or its store not used";
 
 /// Snapshots of running processes: memory and registers at one instant, while they go on.
 #[derive(Debug, Parser)]
@@ -40,6 +44,9 @@ pub enum Command {
     Serve(ServeArgs),
     /// Tell what this host can do, what is missing, and how to get it
     Doctor(DoctorArgs),
+    /// Layers and snapshots on disk
+    #[command(flatten)]
+    Disk(DiskCommand),
     /// Write the man pages into a folder
     #[command(hide = true)]
     Man(ManArgs),
@@ -50,8 +57,11 @@ pub enum Command {
 #[command(after_help = EXIT_CODES)]
 pub struct TakeArgs {
     /// Processes to snapshot, all at the same instant
-    #[arg(long = "pid", required = true, num_args = 1.., value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long = "pid", required_unless_present_any = ["fs", "all"], num_args = 1.., value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub pids: Vec<i32>,
+    /// Which filesystems with them.
+    #[command(flatten)]
+    pub disk: DiskArgs,
     /// Write the image there as a tar of manifest.json and one ELF core per process; - for standard output
     #[arg(short, long, value_name = "FILE|-")]
     pub output: Option<PathBuf>,
@@ -94,7 +104,14 @@ impl TakeArgs {
         Request {
             job: Job {
                 device: self.device.clone(),
-                pids: self.pids.clone(),
+                targets: if self.disk.all {
+                    Targets::Everyone {
+                        exempt: self.disk.exempt.clone(),
+                    }
+                } else {
+                    Targets::Pids(self.pids.clone())
+                },
+                disk: self.disk.wish(),
                 how: How {
                     deadline_ms: self.deadline,
                     arm: self.arm,
@@ -154,7 +171,9 @@ mod tests {
     use clap::{CommandFactory as _, Parser as _};
 
     use super::{Cli, Command};
+    use crate::disk::ask::Filesystems;
     use crate::how::{Arm, Freeze, Room};
+    use crate::processes::Targets;
     use crate::take::Output;
 
     fn request(line: &str) -> crate::take::Request {
@@ -171,7 +190,10 @@ mod tests {
 
     #[test]
     fn pids_come_in_any_form() {
-        assert_eq!(request("freezeframe take --pid 1 2 --pid 3").job.pids, [1, 2, 3]);
+        assert_eq!(
+            request("freezeframe take --pid 1 2 --pid 3").job.targets,
+            Targets::Pids(vec![1, 2, 3])
+        );
         assert!(Cli::try_parse_from(["freezeframe", "take"]).is_err());
         assert!(Cli::try_parse_from(["freezeframe", "take", "--pid", "0"]).is_err());
         assert!(Cli::try_parse_from(["freezeframe", "take", "--pid", "x"]).is_err());
@@ -200,6 +222,32 @@ mod tests {
         assert_eq!(room("freezeframe take --pid 1"), Room::Needed);
         assert_eq!(room("freezeframe take --pid 1 --reclaim"), Room::Reclaimed);
         assert_eq!(room("freezeframe take --pid 1 --force"), Room::Ignored);
+    }
+
+    #[test]
+    fn filesystems_come_with_processes_or_alone() {
+        let disk = |line| request(line).job.disk;
+        assert_eq!(disk("freezeframe take --pid 1").filesystems, Filesystems::None);
+        assert_eq!(
+            disk("freezeframe take --fs /srv /home --snapblockdev /dev/x").filesystems,
+            Filesystems::Named(vec!["/srv".into(), "/home".into()])
+        );
+        assert_eq!(
+            disk("freezeframe take --pid 1 --fs auto").filesystems,
+            Filesystems::Auto
+        );
+        let all = request("freezeframe take --all --exempt sshd 7");
+        assert_eq!(all.job.disk.filesystems, Filesystems::All);
+        let exempt = vec!["sshd".to_owned(), "7".to_owned()];
+        assert_eq!(all.job.targets, Targets::Everyone { exempt });
+        for wrong in [
+            "freezeframe take --all --pid 1",
+            "freezeframe take --pid 1 --exempt 2",
+            "freezeframe take --pid 1 --keep",
+            "freezeframe take --fs / --snapblockdev /dev/x --chunk 9",
+        ] {
+            assert!(Cli::try_parse_from(wrong.split(' ')).is_err(), "{wrong}");
+        }
     }
 
     #[test]

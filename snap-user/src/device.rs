@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, RawFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +60,33 @@ pub enum DeviceError {
 pub struct Target {
     /// Its process id, in our pid namespace.
     pub pid: i32,
+}
+
+/// The disk's half of a take: what goes in, and what comes back, on success and failure. Empty: there is none.
+#[derive(Debug)]
+pub struct DiskCall {
+    /// The filesystems, in the order in which they freeze.
+    pub filesystems: Vec<abi::Fs>,
+    /// What messages call them.
+    pub filesystem_names: Vec<String>,
+    /// The devices to switch.
+    pub switches: Vec<abi::Switch>,
+    /// What messages call them.
+    pub switch_names: Vec<String>,
+    /// The device mapper's control device, where there are switches; else -1.
+    pub control: RawFd,
+}
+
+impl Default for DiskCall {
+    fn default() -> Self {
+        Self {
+            filesystems: Vec::new(),
+            filesystem_names: Vec::new(),
+            switches: Vec::new(),
+            switch_names: Vec::new(),
+            control: -1,
+        }
+    }
 }
 
 /// What the module says of itself.
@@ -144,13 +171,14 @@ impl Device {
         })
     }
 
-    /// `FF_IOC_TAKE`: freezes the targets, arms their memory, thaws them. Blocks for as long as that takes; should
-    /// this process be killed meanwhile, the module thaws by itself.
+    /// `FF_IOC_TAKE`: freezes the filesystems and the targets, arms their memory, switches the devices, thaws all of them. Blocks
+    /// for as long as that takes; should this process be killed meanwhile, the module thaws by itself. `disk` tells what happened
+    /// to filesystems and devices, on failure too: a device may have been switched before it.
     ///
     /// # Errors
     ///
     /// When the module refuses or fails; nothing is frozen then.
-    pub fn take(&self, targets: &[Target], how: &How) -> Result<Snapshot, DeviceError> {
+    pub fn take(&self, targets: &[Target], how: &How, disk: &mut DiskCall) -> Result<Snapshot, DeviceError> {
         let raw: Vec<_> = targets
             .iter()
             .map(|target| abi::Target {
@@ -167,11 +195,16 @@ impl Device {
         take.arm = how.arm.to_raw();
         take.freeze = how.freeze.to_raw();
         take.flags = how.flags();
-        // SAFETY: IOC_TAKE reads and writes one `struct ff_take`, which `take` is, and reads `target_count` targets
-        // at `targets`, which `raw` holds. Both outlive the call.
+        take.filesystems = disk.filesystems.as_mut_ptr() as u64;
+        take.fs_count = u32::try_from(disk.filesystems.len()).unwrap_or(u32::MAX);
+        take.switches = disk.switches.as_mut_ptr() as u64;
+        take.switch_count = u32::try_from(disk.switches.len()).unwrap_or(u32::MAX);
+        take.dm_control = disk.control;
+        // SAFETY: IOC_TAKE reads and writes one `struct ff_take`, which `take` is, reads `target_count` targets at `targets`,
+        // which `raw` holds, and reads and writes the arrays of `disk`, with their lengths. All outlive the call.
         let done = unsafe { self.ioctl(abi::IOC_TAKE, &raw mut take) };
         if let Err(source) = done {
-            return Err(Failure::new(&Refusal::from_raw(&take.failure), targets, source).into());
+            return Err(Failure::new(&Refusal::from_raw(&take.failure), targets, disk, source).into());
         }
         // SAFETY: the call succeeded, so the module installed this descriptor for us, and nobody else owns it.
         let file = unsafe { File::from_raw_fd(take.fd) };

@@ -1,6 +1,12 @@
 //! The exit codes of `freezeframe`, one place for all of them.
 
 use crate::device::DeviceError;
+use crate::disk::arm::ArmError;
+use crate::disk::choose::ChooseError;
+use crate::disk::dm::DmError;
+use crate::disk::error::DiskError;
+use crate::disk::plan::PlanError;
+use crate::disk::store::StoreError;
 use crate::drain::DrainError;
 use crate::failure::{Failure, FailureKind};
 use crate::output::OutputError;
@@ -27,6 +33,8 @@ pub enum Exit {
     Timeout = 7,
     /// Not enough memory for what the targets may force to be copied.
     Room = 8,
+    /// A filesystem or a block device that cannot be snapshotted, or a store that cannot be used.
+    Disk = 9,
 }
 
 /// What the daemon answered; it chose the exit code.
@@ -40,7 +48,7 @@ pub struct DaemonError {
 }
 
 impl Exit {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -50,6 +58,7 @@ impl Exit {
         Self::Permission,
         Self::Timeout,
         Self::Room,
+        Self::Disk,
     ];
 
     /// The code for an error.
@@ -64,6 +73,12 @@ impl Exit {
         if error.is::<OutputError>() || matches!(error.downcast_ref(), Some(DrainError::Write(_))) {
             return Self::Output;
         }
+        if let Some(ChooseError::Output { .. }) = error.downcast_ref() {
+            return Self::Output;
+        }
+        if let Some(exit) = of_disk(error) {
+            return exit;
+        }
         match error.downcast_ref::<DeviceError>() {
             Some(DeviceError::NoModule(_) | DeviceError::NotOurs { .. } | DeviceError::WrongAbi { .. }) => {
                 Self::Module
@@ -74,9 +89,29 @@ impl Exit {
                 FailureKind::Permission => Self::Permission,
                 FailureKind::Timeout => Self::Timeout,
                 FailureKind::Room => Self::Room,
+                FailureKind::Disk => Self::Disk,
                 FailureKind::Other => Self::Failure,
             },
             Some(DeviceError::Open { .. }) | None => Self::Failure,
+        }
+    }
+}
+
+fn of_disk(error: &anyhow::Error) -> Option<Exit> {
+    let dm = match error.downcast_ref::<DiskError>() {
+        Some(DiskError::Dm(dm)) => Some(dm),
+        Some(_) => return Some(Exit::Disk),
+        None => error.downcast_ref::<DmError>(),
+    };
+    match dm {
+        Some(DmError::Permission) => Some(Exit::Permission),
+        Some(_) => Some(Exit::Disk),
+        None => {
+            let ours = error.is::<StoreError>()
+                || error.is::<ChooseError>()
+                || error.is::<PlanError>()
+                || error.is::<ArmError>();
+            ours.then_some(Exit::Disk)
         }
     }
 }
@@ -85,6 +120,9 @@ impl Exit {
 mod tests {
     use super::Exit;
     use crate::device::DeviceError;
+    use crate::disk::dm::DmError;
+    use crate::disk::error::DiskError;
+    use crate::disk::store::StoreError;
     use crate::drain::DrainError;
     use crate::output::OutputError;
 
@@ -103,5 +141,11 @@ mod tests {
             Exit::Permission
         );
         assert_eq!(Exit::of(&anyhow::anyhow!("anything")), Exit::Failure);
+        assert_eq!(Exit::of(&DiskError::NoSnapshot("1".into()).into()), Exit::Disk);
+        assert_eq!(Exit::of(&StoreError::NotOurs("/dev/x".into()).into()), Exit::Disk);
+        assert_eq!(
+            Exit::of(&DiskError::from(DmError::Permission).into()),
+            Exit::Permission
+        );
     }
 }

@@ -1,12 +1,14 @@
 //! Why a snapshot could not be taken, in one line: what, on whom, what the kernel said, and what to do.
 
+mod disk;
+
 use std::fmt;
 use std::io;
 
 use snap_common::abi;
 use snap_common::phase::Phase;
 
-use crate::device::Target;
+use crate::device::{DiskCall, Target};
 use crate::report::bytes;
 
 /// The module's `struct ff_failure`, decoded.
@@ -18,6 +20,10 @@ pub struct Refusal {
     pub phase: Option<Phase>,
     /// Index into the targets.
     pub target: Option<usize>,
+    /// Index into the filesystems.
+    pub filesystem: Option<usize>,
+    /// Index into the devices.
+    pub device: Option<usize>,
     /// The thread it is about.
     pub thread: Option<i32>,
     /// As the reason says.
@@ -34,6 +40,8 @@ impl Refusal {
             reason: raw.reason,
             phase: Phase::from_raw(raw.phase),
             target: usize::try_from(raw.target).ok(),
+            filesystem: usize::try_from(raw.fs).ok(),
+            device: usize::try_from(raw.device).ok(),
             thread: (raw.pid != 0).then_some(raw.pid),
             detail: raw.detail,
             bound: raw.bound,
@@ -52,6 +60,8 @@ pub enum FailureKind {
     Timeout,
     /// Not enough memory for what the targets may force to be copied.
     Room,
+    /// A filesystem or a device that cannot be snapshotted.
+    Disk,
     /// Anything else.
     Other,
 }
@@ -63,6 +73,8 @@ pub struct Failure {
     pub kind: FailureKind,
     /// How many bytes of memory more it would have taken, if that was the reason.
     pub short_of: Option<u64>,
+    /// Whether a process was named that is not there any more.
+    pub gone: bool,
     message: String,
 }
 
@@ -78,7 +90,15 @@ impl Failure {
     /// Words it for a person.
     #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "the error ends here")]
-    pub fn new(refusal: &Refusal, targets: &[Target], source: io::Error) -> Self {
+    pub fn new(refusal: &Refusal, targets: &[Target], call: &DiskCall, source: io::Error) -> Self {
+        if let Some((kind, message)) = disk::explain(refusal, call, &source) {
+            return Self {
+                kind,
+                short_of: None,
+                gone: false,
+                message,
+            };
+        }
         let whom = refusal.target.and_then(|index| targets.get(index)).map_or_else(
             || "the targets".to_owned(),
             |target| format!("process {}", target.pid),
@@ -86,6 +106,7 @@ impl Failure {
         let (kind, why) = explain(refusal, &source);
         Self {
             kind,
+            gone: matches!(refusal.reason, abi::REASON_NO_SUCH_PROCESS | abi::REASON_EXITING),
             short_of: (refusal.reason == abi::REASON_NO_ROOM)
                 .then(|| refusal.detail.saturating_sub(refusal.bound)),
             message: format!("cannot snapshot {whom}: {why}"),
@@ -98,6 +119,7 @@ impl Failure {
         Self {
             kind: FailureKind::Room,
             short_of: None,
+            gone: false,
             message: format!(
                 "cannot snapshot the targets: {}; raise its memory.max, or override with --force",
                 room_line(want, room, &format!("the cgroup {group} has room for"))
@@ -194,13 +216,15 @@ mod tests {
     use snap_common::abi;
 
     use super::{Failure, FailureKind, Refusal};
-    use crate::device::Target;
+    use crate::device::{DiskCall, Target};
 
     fn failure(reason: u32, target: Option<usize>) -> Failure {
         let refusal = Refusal {
             reason,
             phase: None,
             target,
+            filesystem: Some(0),
+            device: Some(0),
             thread: None,
             detail: 0x7f00,
             bound: 0x1000,
@@ -208,6 +232,11 @@ mod tests {
         Failure::new(
             &refusal,
             &[Target { pid: 12 }, Target { pid: 34 }],
+            &DiskCall {
+                filesystem_names: vec!["/srv (ext4 on ff-srv)".into()],
+                switch_names: vec!["ff-srv".into()],
+                ..DiskCall::default()
+            },
             io::Error::from_raw_os_error(5),
         )
     }
@@ -218,6 +247,19 @@ mod tests {
             let line = failure(reason, Some(1)).to_string();
             assert!(line.starts_with("cannot snapshot process 34: "), "{line}");
             assert!(!line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_reason_of_the_disk_is_one_line_that_names_the_thing() {
+        for reason in abi::REASON_FS_BAD_FD..=abi::REASON_DISK_ESCAPED {
+            let line = failure(reason, None).to_string();
+            let about_all = matches!(reason, abi::REASON_LOCK_TIMEOUT | abi::REASON_DISK_ESCAPED);
+            assert!(
+                about_all || line.contains("/srv (ext4 on ff-srv)") || line.contains("ff-srv"),
+                "{line}"
+            );
+            assert!(line.contains(';') && !line.contains('\n'), "{line}");
         }
     }
 

@@ -108,6 +108,15 @@ impl Image {
         read_table(source, &header, header.processes)
     }
 
+    /// The instant, in nanoseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// As [`Image::read`].
+    pub fn read_instant<S: ImageSource + ?Sized>(source: &S, image_bytes: u64) -> Result<u64, ImageError> {
+        Ok(Self::read_header(source, image_bytes)?.instant_realtime_ns)
+    }
+
     fn read_header<S: ImageSource + ?Sized>(
         source: &S,
         image_bytes: u64,

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod device;
+pub mod disk;
 pub mod doctor;
 pub mod drain;
 pub mod exit;
@@ -10,6 +11,7 @@ pub mod how;
 pub mod image;
 pub mod metrics;
 pub mod output;
+pub mod processes;
 pub mod report;
 pub mod room;
 pub mod serve;

@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser as _};
 use freezeframe::cli::{Cli, Command, ManArgs, TakeArgs};
 use freezeframe::exit::Exit;
 use freezeframe::take::Output;
-use freezeframe::{doctor, serve, take};
+use freezeframe::{disk, doctor, serve, take};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -15,6 +15,7 @@ async fn main() -> ExitCode {
         Command::Take(args) => run_take(&args).await,
         Command::Serve(args) => serve::run(&args).await.map(|()| Exit::Ok),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Disk(command) => disk::cli::run(&command),
         Command::Man(args) => man(&args),
     };
     let exit = result.unwrap_or_else(|error| {

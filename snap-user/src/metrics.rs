@@ -1,4 +1,6 @@
-//! What Prometheus sees. Every metric is defined here, with the code that moves it.
+//! What Prometheus sees. Every metric is defined here or below, with the code that moves it.
+
+mod disk;
 
 use prometheus::{
     CounterVec, Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
@@ -6,6 +8,7 @@ use prometheus::{
 };
 use snap_common::phase::Phase;
 
+use self::disk::DiskMetrics;
 use crate::how::Arm;
 use crate::report::{Finalized, Report};
 
@@ -40,6 +43,7 @@ pub struct Metrics {
     pass: CounterVec,
     processes_armed: IntCounterVec,
     image_bytes: IntCounter,
+    disk: DiskMetrics,
 }
 
 impl Metrics {
@@ -72,7 +76,7 @@ impl Metrics {
                 "freezeframe_stall_duration_seconds",
                 "Of each snapshot, the longest that a target was kept after the window, being first to change a page",
             )
-            .buckets(bounds),
+            .buckets(bounds.clone()),
         )?;
         let snapshots = IntCounterVec::new(
             Opts::new(
@@ -137,6 +141,7 @@ impl Metrics {
         registry.register(Box::new(processes_armed.clone()))?;
         registry.register(Box::new(image_bytes.clone()))?;
         registry.register(Box::new(build))?;
+        let disk = DiskMetrics::new(&registry, &bounds)?;
         Ok(Self {
             registry,
             phases,
@@ -148,6 +153,7 @@ impl Metrics {
             pass,
             processes_armed,
             image_bytes,
+            disk,
         })
     }
 
@@ -176,6 +182,9 @@ impl Metrics {
             self.processes_armed
                 .with_label_values(&[space.mode.as_str()])
                 .inc();
+        }
+        if let Some(disk) = &report.disk {
+            self.disk.observe(disk);
         }
         self.pages_armed.inc_by(report.pages_armed);
         self.image_bytes.inc_by(report.archive_bytes);
@@ -207,6 +216,7 @@ fn seconds(nanoseconds: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::Metrics;
+    use crate::report::disk::{DeviceReport, DiskReport, FsReport};
     use crate::report::{Finalized, PhaseReport, Report, SpaceReport};
 
     fn report() -> Report {
@@ -243,6 +253,32 @@ mod tests {
             threads_asleep: 0,
             threads_woken: 0,
             phases: vec![arm],
+            disk: Some(disk_report()),
+        }
+    }
+
+    fn disk_report() -> DiskReport {
+        DiskReport {
+            id: Some("1a2b3c4d".into()),
+            write_window_ns: 50_000_000,
+            filesystems: vec![FsReport {
+                mount: "/srv".into(),
+                kind: "ext4".into(),
+                device: "/dev/mapper/ff-srv".into(),
+                sync_ns: 1,
+                freeze_ns: 3_000,
+                thaw_ns: 2,
+                sync_pages: 7,
+                freeze_pages: 5,
+            }],
+            devices: vec![DeviceReport {
+                top: "ff-srv".into(),
+                suspend_ns: 1,
+                switch_ns: 2,
+                store_bytes: 3,
+                can_overflow: false,
+                overflows_after_bytes: None,
+            }],
         }
     }
 
@@ -277,6 +313,10 @@ mod tests {
             "freezeframe_snapshots_total{result=\"error\"} 1",
             "freezeframe_pages_armed_total 17",
             "freezeframe_image_bytes_total 80000",
+            "freezeframe_write_window_duration_seconds_count 1",
+            "freezeframe_filesystem_phase_duration_seconds_count{filesystem=\"/srv\",phase=\"freeze\"} 1",
+            "freezeframe_device_phase_duration_seconds_count{device=\"ff-srv\",phase=\"switch\"} 1",
+            "freezeframe_filesystem_pages_written_total{filesystem=\"/srv\",phase=\"sync\"} 7",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -1,11 +1,14 @@
 //! What a take tells: `--json`, and a table for people.
 
+pub mod disk;
+
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use snap_common::abi;
 use snap_common::phase::Phase;
 
+use self::disk::DiskReport;
 use crate::how::Arm;
 
 /// One snapshot, as `--json` prints it. Fields are only ever added.
@@ -59,6 +62,9 @@ pub struct Report {
     pub threads_woken: u32,
     /// The phases that ran, in order.
     pub phases: Vec<PhaseReport>,
+    /// The disk's half, where filesystems froze with the processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskReport>,
 }
 
 /// How the memory of a process was armed.
@@ -83,6 +89,13 @@ impl SpaceReport {
         }
     }
 }
+
+/// Phases of the write window that lie outside of the window.
+const FS_PHASES: [&str; 3] = [
+    Phase::FreezeFs.name(),
+    Phase::SwitchFs.name(),
+    Phase::ThawFs.name(),
+];
 
 fn common_mode(spaces: &[SpaceReport]) -> &str {
     let mut modes = spaces.iter().map(|space| space.mode.as_str());
@@ -179,6 +192,7 @@ impl Report {
             threads_asleep: take.counts.threads_asleep,
             threads_woken: take.counts.threads_woken,
             phases: phases.collect(),
+            disk: None,
         }
     }
 
@@ -202,7 +216,13 @@ impl Report {
             let inside = Phase::ALL
                 .iter()
                 .any(|known| known.in_window() && known.name() == phase.name);
-            let mark = if inside { "  | window" } else { "" };
+            let mark = if inside {
+                "  | window"
+            } else if FS_PHASES.contains(&phase.name.as_str()) {
+                "  : write window"
+            } else {
+                ""
+            };
             // Writing to a String cannot fail.
             let _ = writeln!(
                 table,
@@ -232,6 +252,9 @@ impl Report {
             self.pages_shared,
             self.pages_shared_stop,
         );
+        if let Some(disk) = &self.disk {
+            table += &disk.table();
+        }
         if self.archive_bytes != 0 {
             let _ = writeln!(table, "  written       {:>10}", bytes(self.archive_bytes));
         }

@@ -12,13 +12,16 @@ use rustix::time::{ClockId, clock_gettime};
 use snap_common::phase::Phase;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::device::{Device, DeviceError, Snapshot, Target};
+use crate::device::{Device, DeviceError, DiskCall, Snapshot, Target};
+use crate::disk::ask::Wish;
+use crate::disk::half::{Active, Half};
 use crate::drain::{DrainError, drain};
 use crate::exit::{DaemonError, Exit};
 use crate::failure::Failure;
 use crate::how::{How, Room};
 use crate::image::Image;
 use crate::output::{OutputError, PartialFile};
+use crate::processes::Targets;
 use crate::report::Report;
 use crate::{room, serve};
 
@@ -38,10 +41,12 @@ pub enum Output {
 pub struct Job {
     /// The device.
     pub device: PathBuf,
-    /// Process ids.
-    pub pids: Vec<i32>,
+    /// Which processes.
+    pub targets: Targets,
     /// How.
     pub how: How,
+    /// Which filesystems with them.
+    pub disk: Wish,
 }
 
 /// What to snapshot, by whom, and where to.
@@ -107,13 +112,33 @@ fn name_the_file(error: anyhow::Error, file: Option<&PartialFile>) -> anyhow::Er
     }
 }
 
-/// Takes a snapshot by the device and streams its archive into `sink`.
+/// Takes a snapshot by the device and streams its archive into `sink`. Where that fails, nothing is left of it: what was written
+/// to the store meanwhile is merged back.
 ///
 /// # Errors
 ///
 /// When the module refuses or fails, or the sink does not take the archive.
 pub async fn perform(job: &Job, sink: Option<File>) -> anyhow::Result<Report> {
-    let snapshot = Arc::new(snapshot(job.clone()).await?);
+    let output = sink.as_ref().map(File::try_clone).transpose()?;
+    let (snapshot, half) = snapshot(job.clone(), output).await?;
+    let report = stream(Arc::new(snapshot), sink).await;
+    let settle = move || match (report, half) {
+        (Ok(mut report), Some(half)) => {
+            report.disk = Some(half.finish()?);
+            Ok(report)
+        }
+        (Err(error), Some(half)) => {
+            if let Err(merge) = half.give_up() {
+                eprintln!("freezeframe: {merge:#}");
+            }
+            Err(error)
+        }
+        (report, None) => report,
+    };
+    tokio::task::spawn_blocking(settle).await?
+}
+
+async fn stream(snapshot: Arc<Snapshot>, sink: Option<File>) -> anyhow::Result<Report> {
     let processes =
         Image::read_processes(snapshot.as_ref(), snapshot.image_bytes()).map_err(DrainError::from)?;
     let mut report = Report::new(snapshot.take(), &processes);
@@ -134,26 +159,72 @@ fn monotonic_ns() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
-/// The ioctl, on a thread that may block.
-async fn snapshot(job: Job) -> anyhow::Result<Snapshot> {
+/// What the ioctl takes, and the disk's half where there is one.
+type Taken = (Snapshot, Option<Active>);
+
+/// The ioctl and all that it needs, on a thread that may block.
+async fn snapshot(job: Job, output: Option<File>) -> anyhow::Result<Taken> {
     // Goes with this future: who was interrupted meanwhile wants no further try.
     let wanted = Arc::new(());
     let still = Arc::downgrade(&wanted);
-    let taken = tokio::task::spawn_blocking(move || -> Result<Snapshot, DeviceError> {
+    let taken = tokio::task::spawn_blocking(move || {
         let device = Device::open(&job.device)?;
-        if job.how.room != Room::Ignored {
-            room::check(&job.pids)?;
-        }
-        let targets: Vec<_> = job.pids.into_iter().map(|pid| Target { pid }).collect();
-        let take = || device.take(&targets, &job.how);
-        match job.how.room {
-            Room::Reclaimed => reclaiming(take, || still.strong_count() != 0),
-            Room::Needed | Room::Ignored => take(),
-        }
+        let half = Half::prepare(&job.disk, &job.targets.pids()?, output.as_ref())?;
+        let mut call = half.as_ref().map(Half::call).transpose()?.unwrap_or_default();
+        let taken = take_targets(&device, &job, &mut call, || still.strong_count() != 0);
+        settle(taken, half, &call)
     });
     let taken = taken.await??;
     drop(wanted);
     Ok(taken)
+}
+
+/// How often processes may go away between the look at them and the take.
+const VANISHED: u32 = 20;
+
+fn take_targets(
+    device: &Device,
+    job: &Job,
+    call: &mut DiskCall,
+    wanted: impl Fn() -> bool,
+) -> anyhow::Result<Snapshot> {
+    for left in (0..VANISHED).rev() {
+        let pids = job.targets.pids()?;
+        if job.how.room != Room::Ignored {
+            room::check(&pids).map_err(DeviceError::from)?;
+        }
+        let targets: Vec<_> = pids.into_iter().map(|pid| Target { pid }).collect();
+        let mut take = || device.take(&targets, &job.how, call);
+        let taken = match job.how.room {
+            Room::Reclaimed => reclaiming(take, &wanted),
+            Room::Needed | Room::Ignored => take(),
+        };
+        match taken {
+            Err(DeviceError::Take(Failure { gone: true, .. })) if left > 0 && job.targets.is_everyone() => {}
+            taken => return Ok(taken?),
+        }
+    }
+    anyhow::bail!("processes come and go too quickly; retry")
+}
+
+/// The disk follows the memory: its snapshot becomes active where that was taken, and is undone where not.
+fn settle(taken: anyhow::Result<Snapshot>, half: Option<Half>, call: &DiskCall) -> anyhow::Result<Taken> {
+    let Some(half) = half else {
+        return Ok((taken?, None));
+    };
+    match taken {
+        Ok(snapshot) => {
+            let instant = Image::read_instant(&snapshot, snapshot.image_bytes()).map_err(DrainError::from)?;
+            let active = half.activate(call, snapshot.take(), instant)?;
+            Ok((snapshot, Some(active)))
+        }
+        Err(error) => {
+            if let Err(merge) = half.give_up(call) {
+                eprintln!("freezeframe: {merge:#}");
+            }
+            Err(error)
+        }
+    }
 }
 
 /// How often memory is freed for one snapshot.
@@ -162,7 +233,7 @@ const RECLAIMS: u32 = 10;
 /// Takes, and frees memory as long as there is too little and some can be freed. Once is seldom enough: page cache goes first, and
 /// counted as available before.
 fn reclaiming(
-    take: impl Fn() -> Result<Snapshot, DeviceError>,
+    mut take: impl FnMut() -> Result<Snapshot, DeviceError>,
     wanted: impl Fn() -> bool,
 ) -> Result<Snapshot, DeviceError> {
     for _ in 0..RECLAIMS {

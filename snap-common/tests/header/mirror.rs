@@ -33,10 +33,12 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         all,
         Info { abi_version, phase_count, features, max_targets, open_snapshots, module_version }
         Target { kind, id }
-        Failure { reason, phase, target, pid, detail, bound }
+        Failure { reason, phase, target, pid, fs, device, detail, bound }
         Stamp { begin_ns, end_ns }
         Counts { pages_armed, pages_copied, pages_swapped_in, pages_prefaulted, pages_unreadable, huge_armed, pages_shared, pages_shared_stop, finalized, processes, threads_parked, threads_asleep, threads_kernel, threads_woken, rescans }
-        Take { size, flags, targets, target_count, deadline_ms, fd, arm, freeze, reserved, id, image_bytes, window_ns, stall_ns, shared_ns, pass_ns, rest_ns, failure, counts, phases }
+        Take { size, flags, targets, target_count, deadline_ms, fd, arm, freeze, dm_control, filesystems, switches, fs_count, switch_count, reserved, id, image_bytes, window_ns, write_window_ns, stall_ns, shared_ns, pass_ns, rest_ns, failure, counts, phases }
+        Fs { fd, reserved, sync_pages, freeze_pages, sync, freeze, thaw }
+        Switch { dev, sectors, fs, switched, params, load, suspend, swap }
         Table { offset, count, stride }
         ImageHeader { magic, version, page_size, snapshot_id, instant_ns, instant_realtime_ns, data_offset, data_pages, processes, threads, vmas, runs, blobs }
         Blob { offset, length }
@@ -103,6 +105,25 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         REASON_WOKEN,
         REASON_NO_ROOM,
         REASON_CHANGED,
+        REASON_FS_BAD_FD,
+        REASON_FS_KIND,
+        REASON_FS_TWICE,
+        REASON_FS_FROZEN,
+        REASON_FS_SYNC,
+        REASON_FS_FREEZE,
+        REASON_FS_TIMEOUT,
+        REASON_FS_THAWED,
+        REASON_DM_CONTROL,
+        REASON_DM_LOAD,
+        REASON_DM_SUSPEND,
+        REASON_DM_SWITCH,
+        REASON_LOCK_TIMEOUT,
+        REASON_DISK_ESCAPED,
+        MAX_FILESYSTEMS,
+        MAX_SWITCHES,
+        PARAMS_BYTES,
+        FEATURE_FILESYSTEMS,
+        FEATURE_FAULT_GATE,
         TAKE_STRICT,
         TAKE_FORCE,
         ARM_AUTO,

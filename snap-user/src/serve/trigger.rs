@@ -19,9 +19,11 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::tracing::Tracing;
+use crate::disk::ask::Wish;
 use crate::exit::{DaemonError, Exit};
 use crate::how::How;
 use crate::metrics::Metrics;
+use crate::processes::Targets;
 use crate::report::Report;
 use crate::take::{Job, perform};
 
@@ -32,8 +34,10 @@ const REQUEST_BYTES: usize = 64 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Question {
-    pids: Vec<i32>,
+    targets: Targets,
     how: How,
+    #[serde(default)]
+    disk: Wish,
 }
 
 /// What the daemon answers.
@@ -70,8 +74,9 @@ pub async fn ask(socket: &Path, job: &Job, output: Option<&File>) -> anyhow::Res
         }
     };
     let question = Question {
-        pids: job.pids.clone(),
+        targets: job.targets.clone().without_us(),
         how: job.how,
+        disk: job.disk.clone(),
     };
     let mut line = serde_json::to_vec(&question)?;
     line.push(b'\n');
@@ -264,10 +269,12 @@ async fn answer(
     };
     let job = Job {
         device,
-        pids: question.pids,
+        targets: question.targets,
         how: question.how,
+        disk: question.disk,
     };
-    let _watch = tracing.watch(&job.pids);
+    // What cannot be listed is told by the take itself.
+    let _watch = tracing.watch(&job.targets.pids().unwrap_or_default());
     match perform(&job, output.map(File::from)).await {
         Ok(report) => {
             metrics.observe(&report);

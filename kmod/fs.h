@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/* One filesystem: written back, frozen, thawed. */
+#ifndef FF_FS_H
+#define FF_FS_H
+
+#include <linux/fs.h>
+
+#include "freezeframe.h"
+
+struct ff_frozen {
+	struct ff_fs user;	/* what the caller asked, and what it is told */
+	struct file *file;	/* reference; as long as we have it, the filesystem is not unmounted */
+	struct super_block *sb; /* of @file */
+	bool frozen;		/* by us */
+};
+
+/* Each of these returns a negative errno, and says why in @reason. */
+int ff_fs_resolve(struct ff_frozen *fs, u32 *reason);
+/* While writers go on, so that there is less to write when they stand still. */
+int ff_fs_sync(struct ff_frozen *fs, u32 *reason);
+int ff_fs_freeze(struct ff_frozen *fs, u32 *reason);
+/* Of a filesystem that we have frozen. FF_REASON_FS_THAWED: somebody else was first. */
+int ff_fs_thaw(struct ff_frozen *fs, u32 *reason);
+void ff_fs_put(struct ff_frozen *fs);
+
+#endif

@@ -1,0 +1,328 @@
+//! What a take sets up on the store before the stop, and what becomes of it after: an active snapshot, or nothing.
+
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use snap_common::abi;
+
+use crate::disk::ask::Wish;
+use crate::disk::choose::Chosen;
+use crate::disk::commit::{Progress, commit_on};
+use crate::disk::dm::{Dm, DmError, Role};
+use crate::disk::marker;
+use crate::disk::plan::Top;
+use crate::disk::probe;
+use crate::disk::record::{AtShutdown, DeviceRecord, DmIdentity, FsRecord, Record, State, TableLine, new_id};
+use crate::disk::store::{Origin, Slice, Store, StoreError};
+use crate::disk::table;
+
+/// Why the store was not set up. What was begun is undone.
+#[derive(Debug, thiserror::Error)]
+pub enum ArmError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The device mapper.
+    #[error(transparent)]
+    Dm(#[from] DmError),
+    /// The first chunk of a slice cannot be cleared.
+    #[error("cannot write to the store {device}: {source}; look at the disk (`dmesg`)")]
+    Blank {
+        /// The slice's device.
+        device: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The mark that keeps a layer from being started without its store cannot be written.
+    #[error("cannot note on disk that {top} has a snapshot: {source}; check /var/lib/freezeframe")]
+    Marker {
+        /// The device.
+        top: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// A snapshot that is about to be: its record says `armed`, and its devices are there. When it is dropped, all of that goes.
+#[derive(Debug)]
+pub struct Armed {
+    store: Store,
+    dm: Dm,
+    id: String,
+    tops: Vec<Top>,
+    slices: Vec<Slice>,
+    settled: bool,
+}
+
+impl Armed {
+    /// Sets the store up.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be used, or the device mapper refuses.
+    pub fn new(
+        dm: Dm,
+        mut store: Store,
+        chosen: &[Chosen],
+        tops: Vec<Top>,
+        wish: &Wish,
+        pids: &[i32],
+    ) -> Result<Self, ArmError> {
+        let origins: Vec<_> = tops
+            .iter()
+            .map(|top| Origin {
+                sectors: top.sectors,
+                chunk_sectors: wish.chunk_sectors.unwrap_or(top.chunk_sectors),
+            })
+            .collect();
+        let slices = store.allot(&origins)?;
+        let devices = tops.iter().zip(&origins).zip(&slices);
+        let record = Record {
+            id: new_id(),
+            state: State::Armed,
+            created_unix_ms: unix_ms(),
+            instant_unix_ns: 0,
+            targets: pids.to_vec(),
+            at_shutdown: wish.at_shutdown,
+            devices: devices
+                .map(|((top, origin), slice)| DeviceRecord {
+                    top: top.name.clone(),
+                    top_uuid: top.uuid.clone(),
+                    sectors: top.sectors,
+                    chunk_sectors: origin.chunk_sectors,
+                    table: table::lasting(&top.table),
+                    extents: slice.extents.clone(),
+                    filesystem: Some(filesystem(&chosen[top.filesystem])),
+                    merged: false,
+                })
+                .collect(),
+        };
+        let id = record.id.clone();
+        store.state_mut().snapshots.push(record);
+        store.write()?;
+        let armed = Self {
+            store,
+            dm,
+            id,
+            tops,
+            slices,
+            settled: false,
+        };
+        armed.make_devices()?;
+        Ok(armed)
+    }
+
+    fn make_devices(&self) -> Result<(), ArmError> {
+        let record = self.store.record(&self.id)?;
+        for (index, (top, device)) in self.tops.iter().zip(&record.devices).enumerate() {
+            self.dm.create(&record.origin(index), &top.table, Role::Part)?;
+            let store = record.store(index);
+            let lines = table::numbered(&device.store_table(self.store.device().display()));
+            let lines = lines.map_err(|source| StoreError::Open {
+                device: self.store.device().to_owned(),
+                source,
+            })?;
+            self.dm.create(&store, &lines, Role::Part)?;
+            self.blank(&store, device.chunk_sectors)?;
+            marker::write(&top.name, &self.store.state().uuid, &self.id).map_err(|source| {
+                ArmError::Marker {
+                    top: top.name.clone(),
+                    source,
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Without a header in its first chunk, the kernel takes a slice for an empty store.
+    fn blank(&self, slice: &DmIdentity, chunk_sectors: u32) -> Result<(), ArmError> {
+        let path = self.dm.node(&slice.name)?;
+        let zeros = vec![0; chunk_sectors as usize * 512];
+        std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .and_then(|file| {
+                file.write_all_at(&zeros, 0)?;
+                file.sync_all()
+            })
+            .map_err(|source| ArmError::Blank {
+                device: path.display().to_string(),
+                source,
+            })
+    }
+
+    /// The snapshot's ID.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The devices, in the order of [`Armed::switches`].
+    #[must_use]
+    pub fn tops(&self) -> &[Top] {
+        &self.tops
+    }
+
+    /// What each may write before it overflows.
+    #[must_use]
+    pub fn slices(&self) -> &[Slice] {
+        &self.slices
+    }
+
+    /// The control device, for the module.
+    #[must_use]
+    pub fn dm(&self) -> &Dm {
+        &self.dm
+    }
+
+    /// What the module is to load and switch to.
+    ///
+    /// # Errors
+    ///
+    /// When the devices are gone.
+    pub fn switches(&self) -> Result<Vec<abi::Switch>, ArmError> {
+        let record = self.store.record(&self.id)?;
+        let mut switches = Vec::new();
+        for (index, (top, device)) in self.tops.iter().zip(&record.devices).enumerate() {
+            let origin = self.dm.devno(&record.origin(index).name)?;
+            let store = self.dm.devno(&record.store(index).name)?;
+            switches.push(switch(top, &device.snapshot_table("snapshot", origin, store)));
+        }
+        Ok(switches)
+    }
+
+    /// The module has switched devices: from here on it is a snapshot. It survives a shutdown until [`Taken::keep`] says what the
+    /// user wants, for a take that dies meanwhile must not lose what was written.
+    ///
+    /// # Errors
+    ///
+    /// When the store does not take the record; it says `armed` then, which with switched devices counts as active.
+    pub fn activate(&mut self, instant_unix_ns: u64) -> Result<Taken, ArmError> {
+        self.settled = true;
+        let record = self.store.record_mut(&self.id)?;
+        let wanted = std::mem::replace(&mut record.at_shutdown, AtShutdown::Keep);
+        record.state = State::Active;
+        record.instant_unix_ns = instant_unix_ns;
+        self.store.write()?;
+        Ok(Taken {
+            id: self.id.clone(),
+            store: self.store.device().to_owned(),
+            at_shutdown: wanted,
+            settled: false,
+        })
+    }
+
+    fn undo(&mut self) -> Result<(), ArmError> {
+        let record = self.store.record(&self.id)?.clone();
+        for (index, top) in self.tops.iter().enumerate() {
+            self.dm.remove_if_there(&record.store(index).name)?;
+            self.dm.remove_if_there(&record.origin(index).name)?;
+            marker::remove(&top.name, &self.id);
+        }
+        self.store.state_mut().remove(&self.id);
+        self.store.write()?;
+        Ok(())
+    }
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        if let Err(error) = self.undo() {
+            eprintln!(
+                "freezeframe: cannot clean up after the snapshot {}: {error}; `freezeframe discard {}` does",
+                self.id, self.id
+            );
+        }
+    }
+}
+
+/// A snapshot whose take is not over yet.
+#[derive(Debug)]
+pub struct Taken {
+    id: String,
+    store: PathBuf,
+    at_shutdown: AtShutdown,
+    settled: bool,
+}
+
+impl Taken {
+    /// It stays, and becomes at shutdown what the user wants.
+    ///
+    /// # Errors
+    ///
+    /// When the store does not take the record; then it survives.
+    pub fn keep(mut self) -> anyhow::Result<()> {
+        self.settled = true;
+        if self.at_shutdown != AtShutdown::Keep {
+            let mut store = Store::lock(&self.store)?;
+            store.record_mut(&self.id)?.at_shutdown = self.at_shutdown;
+            store.write()?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is to be left of it, and nothing of what was written since is lost.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be merged; `freezeframe commit` can be tried again.
+    pub fn merge_back(mut self) -> anyhow::Result<()> {
+        self.settled = true;
+        commit_on(&self.store, &self.id, Progress::Silent)
+            .map(drop)
+            .with_context(|| format!("the disk's snapshot {} stays", self.id))
+    }
+}
+
+/// A take that was interrupted leaves nothing, and loses nothing.
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        eprintln!("freezeframe: merging the disk's snapshot {} back", self.id);
+        let merge = || commit_on(&self.store, &self.id, Progress::Silent);
+        // It may take a while, and a daemon has others to serve.
+        let merged = match tokio::runtime::Handle::try_current() {
+            Ok(_) => tokio::task::block_in_place(merge),
+            Err(_) => merge(),
+        };
+        if let Err(error) = merged {
+            eprintln!("freezeframe: {error}; try `freezeframe commit {}`", self.id);
+        }
+    }
+}
+
+fn filesystem(chosen: &Chosen) -> FsRecord {
+    let uuid =
+        crate::disk::blockdev::kernel_node(chosen.devices[0]).and_then(|node| probe::filesystem(&node));
+    FsRecord {
+        kind: chosen.mount.kind.clone(),
+        uuid: uuid.map(|(_, uuid)| uuid).unwrap_or_default(),
+        mount: chosen.mount.point.display().to_string(),
+    }
+}
+
+fn switch(top: &Top, line: &TableLine) -> abi::Switch {
+    // SAFETY: `struct ff_switch` is made of integers alone; all zeros is a valid one.
+    let mut switch: abi::Switch = unsafe { std::mem::zeroed() };
+    switch.dev = u64::from(top.devno);
+    switch.sectors = line.sectors;
+    switch.fs = u32::try_from(top.filesystem).unwrap_or(u32::MAX);
+    let params = line.params.as_bytes();
+    let room = switch.params.len() - 1; // two numbers of devices and a chunk always fit
+    let length = params.len().min(room);
+    switch.params[..length].copy_from_slice(&params[..length]);
+    switch
+}
+
+fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

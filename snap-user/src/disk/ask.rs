@@ -1,0 +1,122 @@
+//! What of the disk a take is asked to include.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::disk::record::AtShutdown;
+
+/// What `--fs` takes besides mount points.
+const AUTO: &str = "auto";
+
+/// The arguments of `freezeframe take` that are about the disk.
+#[derive(Debug, Args)]
+pub struct DiskArgs {
+    /// Freeze these filesystems with the processes, so that memory and disk are of one instant; auto: those on which the processes have
+    /// files open for writing
+    #[arg(long, num_args = 1.., value_name = "MOUNT|auto")]
+    pub fs: Vec<PathBuf>,
+    /// Snapshot every process but this one, and freeze every mounted filesystem that has a device
+    #[arg(long, conflicts_with_all = ["pids", "fs"])]
+    pub all: bool,
+    /// With --all, leave these processes out, by id or by name
+    #[arg(long, num_args = 1.., value_name = "PID|NAME", requires = "all")]
+    pub exempt: Vec<String>,
+    /// Keep the filesystems as they are at the instant: from then on, what is written goes to this block device
+    #[arg(long, value_name = "DEV")]
+    pub snapblockdev: Option<PathBuf>,
+    /// How much of an origin is copied at once, in sectors of 512 bytes: a power of two from 8 on
+    #[arg(long, value_name = "SECTORS", requires = "snapblockdev", value_parser = chunk)]
+    pub chunk: Option<u32>,
+    /// Keep the snapshot when the machine shuts down; else what was written since is discarded then
+    #[arg(long, requires = "snapblockdev")]
+    pub keep: bool,
+}
+
+/// The smallest chunk is a page, the largest what the device mapper takes.
+fn chunk(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(sectors) if (8..=2048).contains(&sectors) && sectors.is_power_of_two() => Ok(sectors),
+        _ => Err("a power of two from 8 to 2048".to_owned()),
+    }
+}
+
+/// Which filesystems.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filesystems {
+    /// None.
+    #[default]
+    None,
+    /// Those mounted there.
+    Named(Vec<PathBuf>),
+    /// Those on which the processes have files open for writing.
+    Auto,
+    /// Every one that has a device.
+    All,
+}
+
+/// What of the disk belongs to a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// What freezes.
+    pub filesystems: Filesystems,
+    /// Where what is written afterwards goes. `None`: nothing is switched.
+    pub store: Option<PathBuf>,
+    /// Sectors that are copied at once; `None`: as suits the device.
+    pub chunk_sectors: Option<u32>,
+    /// What becomes of it at shutdown.
+    pub at_shutdown: AtShutdown,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            filesystems: Filesystems::None,
+            store: None,
+            chunk_sectors: None,
+            at_shutdown: AtShutdown::Discard,
+        }
+    }
+}
+
+impl DiskArgs {
+    /// The wish that the arguments make.
+    #[must_use]
+    pub fn wish(&self) -> Wish {
+        let filesystems = if self.all {
+            Filesystems::All
+        } else if self.fs.iter().any(|path| path.as_os_str() == AUTO) {
+            Filesystems::Auto
+        } else if self.fs.is_empty() {
+            Filesystems::None
+        } else {
+            Filesystems::Named(self.fs.clone())
+        };
+        Wish {
+            filesystems,
+            store: self.snapblockdev.clone(),
+            chunk_sectors: self.chunk,
+            at_shutdown: if self.keep {
+                AtShutdown::Keep
+            } else {
+                AtShutdown::Discard
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::chunk;
+
+    #[test]
+    fn chunks_are_powers_of_two() {
+        assert_eq!(chunk("8"), Ok(8));
+        assert_eq!(chunk("2048"), Ok(2048));
+        for wrong in ["4", "12", "4096", "x", "-8"] {
+            assert!(chunk(wrong).is_err(), "{wrong}");
+        }
+    }
+}

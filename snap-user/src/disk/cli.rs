@@ -1,0 +1,306 @@
+//! The command line of the verbs about layers and snapshots on disk.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::disk::commit::{Progress, commit};
+use crate::disk::discard::{Discarded, at_shutdown, discard};
+use crate::disk::extend::{Overflow, extend};
+use crate::disk::layer::{self, Boot};
+use crate::disk::origin::{self, View};
+use crate::disk::{ls, record};
+use crate::exit::Exit;
+use crate::report::{bytes, duration};
+
+/// The commands about layers and snapshots on disk.
+#[derive(Debug, Subcommand)]
+pub enum DiskCommand {
+    /// List the snapshots on disk: their state, how full their stores are, and how long they will last
+    Ls(LsArgs),
+    /// Print the path of a snapshot's frozen origin, or mount it read-only
+    Origin(OriginArgs),
+    /// Merge what was written since a snapshot into its origin, while the filesystem is in use; the snapshot is gone then
+    Commit(CommitArgs),
+    /// Go back to a snapshot's instant: what was written since is lost
+    Discard(DiscardArgs),
+    /// Give a snapshot more room on its store
+    Extend(ExtendArgs),
+    /// Devices below filesystems, so that these can be snapshotted
+    #[command(subcommand)]
+    Layer(LayerCommand),
+}
+
+/// `freezeframe ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Print the list as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// How long to look at the rate at which the stores fill, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub interval: u32,
+}
+
+/// `freezeframe origin`.
+#[derive(Debug, Args)]
+pub struct OriginArgs {
+    /// The snapshot, or as much of its ID as is unambiguous
+    pub id: String,
+    /// Mount the frozen filesystem there, read-only
+    #[arg(long, value_name = "DIR", conflicts_with = "unmount")]
+    pub mount: Option<PathBuf>,
+    /// Unmount it again
+    #[arg(long, value_name = "DIR")]
+    pub unmount: Option<PathBuf>,
+    /// Where there are several: the one that was mounted there
+    #[arg(long, value_name = "MOUNTPOINT", requires = "mount")]
+    pub fs: Option<String>,
+    /// Where there are several: the one of that device
+    #[arg(long, value_name = "DEVICE", requires = "mount", conflicts_with = "fs")]
+    pub device: Option<String>,
+    /// Mount through a snapshot of the origin that takes what a mount writes (as is done for xfs in any case)
+    #[arg(long, requires = "mount")]
+    pub view: bool,
+    /// Print the paths as JSON
+    #[arg(long, conflicts_with_all = ["mount", "unmount"])]
+    pub json: bool,
+}
+
+/// `freezeframe commit`.
+#[derive(Debug, Args)]
+pub struct CommitArgs {
+    /// The snapshot, or as much of its ID as is unambiguous
+    pub id: String,
+    /// Print what was done as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `freezeframe discard`.
+#[derive(Debug, Args)]
+pub struct DiscardArgs {
+    /// The snapshot, or as much of its ID as is unambiguous
+    pub id: String,
+    /// When the machine shuts down in order, and not before
+    #[arg(long)]
+    pub at_shutdown: bool,
+}
+
+/// `freezeframe extend`.
+#[derive(Debug, Args)]
+pub struct ExtendArgs {
+    /// The snapshot, or as much of its ID as is unambiguous
+    pub id: String,
+    /// By how much, with K, M, G or T behind it; otherwise until it cannot overflow, or its store is full
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub by: Option<u64>,
+    /// Print what was done as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `freezeframe layer`.
+#[derive(Debug, Subcommand)]
+pub enum LayerCommand {
+    /// Add a layer over a partition or a volume that is not mounted
+    Add {
+        /// The partition or volume
+        device: PathBuf,
+        /// Its name: the layer is /dev/mapper/ff-NAME
+        #[arg(long)]
+        name: String,
+        /// Until the next boot only
+        #[arg(long)]
+        no_boot: bool,
+    },
+    /// List the layers
+    Ls {
+        /// Print the list as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a layer that is not mounted
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Start the configured layers (at boot, before filesystems are mounted)
+    Up {
+        /// How long to wait for their devices, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        wait: u64,
+    },
+    /// Stop the configured layers (at shutdown, after filesystems are unmounted)
+    Down,
+}
+
+/// `64M` and the like.
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = text.split_at(
+        text.find(|letter: char| !letter.is_ascii_digit())
+            .unwrap_or(text.len()),
+    );
+    let shift = match unit {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err("a size is digits, with K, M, G or T behind them".to_owned()),
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "a size is a number above 0 that fits 64 bits".to_owned())
+}
+
+/// Runs a command.
+///
+/// # Errors
+///
+/// See [`crate::disk::error::DiskError`].
+pub fn run(command: &DiskCommand) -> anyhow::Result<Exit> {
+    match command {
+        DiskCommand::Ls(args) => {
+            let listing = ls::list(Duration::from_millis(args.interval.into()))?;
+            if args.json {
+                json(&listing)?;
+            } else {
+                print!("{}", listing.table());
+            }
+        }
+        DiskCommand::Origin(args) => run_origin(args)?,
+        DiskCommand::Commit(args) => {
+            let progress = if args.json {
+                Progress::Silent
+            } else {
+                Progress::Shown
+            };
+            let done = commit(&args.id, progress)?;
+            if args.json {
+                json(&done)?;
+            } else {
+                println!(
+                    "committed {} in {}: {}",
+                    done.id,
+                    duration(done.merge_ns),
+                    done.tops.join(", ")
+                );
+            }
+        }
+        DiskCommand::Discard(args) if args.at_shutdown => {
+            println!(
+                "{} will be discarded when the machine shuts down in order",
+                at_shutdown(&args.id)?
+            );
+        }
+        DiskCommand::Discard(args) => match discard(&args.id)? {
+            (id, Discarded::Snapshot) => println!("discarded {id}: its devices are as at the instant"),
+            (id, Discarded::Leftover) => println!("cleaned up {id}: nothing had been switched"),
+        },
+        DiskCommand::Extend(args) => run_extend(args)?,
+        DiskCommand::Layer(command) => run_layer(command)?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn run_origin(args: &OriginArgs) -> anyhow::Result<()> {
+    if let Some(point) = &args.mount {
+        let wanted = args.fs.as_deref().or(args.device.as_deref());
+        let view = if args.view { View::Snapshot } else { View::ReadOnly };
+        origin::mount(&args.id, point, wanted, view)?;
+    } else if let Some(point) = &args.unmount {
+        origin::unmount(&args.id, point)?;
+    } else {
+        let frozen = origin::paths(&args.id)?;
+        if args.json {
+            json(&frozen)?;
+        } else {
+            for one in frozen {
+                println!("{}", one.path.display());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn run_extend(args: &ExtendArgs) -> anyhow::Result<()> {
+    let done = extend(&args.id, args.by)?;
+    if args.json {
+        return json(&done);
+    }
+    for one in done {
+        let outlook = match (one.overflow, one.can_overflow) {
+            (Overflow::Stays, _) => {
+                "it has overflowed and stays so: unmount it, call `freezeframe extend` again, and mount it"
+            }
+            (Overflow::Cleared, _) => {
+                "it had overflowed, and takes writes again: mount it (and check it with fsck)"
+            }
+            (Overflow::None, true) => "it may overflow",
+            (Overflow::None, false) => "it cannot overflow",
+        };
+        println!(
+            "{}: {} more, {} now; {outlook}",
+            one.top,
+            bytes(one.added_bytes),
+            bytes(one.store_bytes)
+        );
+    }
+    Ok(())
+}
+
+fn run_layer(command: &LayerCommand) -> anyhow::Result<()> {
+    match command {
+        LayerCommand::Add {
+            device,
+            name,
+            no_boot,
+        } => {
+            let boot = if *no_boot {
+                Boot::OnceOnly
+            } else {
+                Boot::Configured
+            };
+            print!("{}", layer::add(device, name, boot)?);
+        }
+        LayerCommand::Ls { json: true } => json(&layer::list()?)?,
+        LayerCommand::Ls { json: false } => print!("{}", layer::table(&layer::list()?)),
+        LayerCommand::Remove { name } => {
+            layer::remove(name)?;
+            println!(
+                "removed {}; name what is below it in /etc/fstab",
+                record::DmIdentity::layer(name).name
+            );
+        }
+        LayerCommand::Up { wait } => layer::up::up(Duration::from_secs(*wait))?,
+        LayerCommand::Down => layer::down::down()?,
+    }
+    Ok(())
+}
+
+fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(value).context("cannot print JSON")?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("512"), Ok(512));
+        assert_eq!(size("64M"), Ok(64 << 20));
+        assert_eq!(size("2T"), Ok(2 << 40));
+        for text in ["", "0", "M", "1.5G", "64MB", "99999999999T"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}

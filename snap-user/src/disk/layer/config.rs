@@ -1,0 +1,140 @@
+//! `/etc/freezeframe/layers`: lines `NAME DEVICE`, as in crypttab; `#` begins a comment.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk::blockdev::{self, Devno};
+use crate::disk::durable;
+use crate::disk::error::{DiskError, Doing as _};
+
+/// Where it is.
+pub const PATH: &str = "/etc/freezeframe/layers";
+const HEADER: &str =
+    "# Layers that freezeframe-layers.service starts before filesystems are mounted: NAME DEVICE\n";
+
+/// One layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// What it is over.
+    pub device: PathBuf,
+}
+
+/// The layers of this machine, in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// They.
+    pub entries: Vec<Entry>,
+    /// Lines that are comments, kept.
+    comments: String,
+}
+
+impl Config {
+    /// Reads it. One that is not there is empty.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or a line is neither a layer nor a comment.
+    pub fn read() -> Result<Self, DiskError> {
+        let text = match fs::read_to_string(PATH) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            other => other,
+        };
+        parse(&text.doing(|| format!("read {PATH}"))?)
+    }
+
+    /// Writes it; whole and on disk, or as it was.
+    ///
+    /// # Errors
+    ///
+    /// When the disk does not take it.
+    pub fn write(&self) -> Result<(), DiskError> {
+        durable::write(Path::new(PATH), &self.text()).doing(|| format!("write {PATH}"))
+    }
+
+    fn text(&self) -> String {
+        let mut text = if self.comments.is_empty() {
+            HEADER.to_owned()
+        } else {
+            self.comments.clone()
+        };
+        for entry in &self.entries {
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "{} {}", entry.name, entry.device.display());
+        }
+        text
+    }
+
+    /// Refuses a name or a device that a layer has.
+    ///
+    /// # Errors
+    ///
+    /// Then.
+    pub fn check(&self, name: &str, device: Devno) -> Result<(), DiskError> {
+        let taken = self.entries.iter().find(|entry| {
+            entry.name == name || blockdev::devno(&entry.device).is_ok_and(|found| found == device)
+        });
+        match taken {
+            None => Ok(()),
+            Some(entry) => Err(DiskError::Layer {
+                what: "add",
+                name: name.to_owned(),
+                why: format!(
+                    "{PATH} has {} over {} already",
+                    entry.name,
+                    entry.device.display()
+                ),
+                remedy: format!(
+                    "start that with `freezeframe layer up`, or remove it with `freezeframe layer remove {}`",
+                    entry.name
+                ),
+            }),
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Config, DiskError> {
+    let mut config = Config {
+        entries: Vec::new(),
+        comments: String::new(),
+    };
+    for (number, line) in text.lines().enumerate() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [] => {}
+            [first, ..] if first.starts_with('#') => config.comments += &format!("{line}\n"),
+            [name, device] if device.starts_with('/') => config.entries.push(Entry {
+                name: (*name).to_owned(),
+                device: device.into(),
+            }),
+            _ => {
+                return Err(DiskError::Io {
+                    what: format!("read line {} of {PATH}", number + 1),
+                    cause: io::Error::new(io::ErrorKind::InvalidData, "it should be NAME DEVICE"),
+                });
+            }
+        }
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HEADER, parse};
+
+    #[test]
+    fn comments_stay_and_lines_are_read() {
+        let config = parse("# mine\n\nsrv  /dev/disk/by-partuuid/1\ndb /dev/mapper/vg-db\n").unwrap();
+        assert_eq!(config.entries.len(), 2);
+        assert_eq!(
+            config.text(),
+            "# mine\nsrv /dev/disk/by-partuuid/1\ndb /dev/mapper/vg-db\n"
+        );
+        assert_eq!(parse("").unwrap().text(), HEADER);
+        let error = parse("srv /dev/x\nsrv\n").unwrap_err().to_string();
+        assert!(error.contains("line 2"), "{error}");
+    }
+}

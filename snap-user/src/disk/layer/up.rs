@@ -1,0 +1,314 @@
+//! `freezeframe layer up`: starts the layers, before anything is mounted from them, each as its snapshot left it.
+//!
+//! | record | the top gets |
+//! |---|---|
+//! | none | its device, one to one |
+//! | `armed`, and nothing was written to the slice | its device; the record goes |
+//! | `armed`, and something was: killed right behind the switch | `snapshot`; the record becomes `active` |
+//! | `active` | `snapshot` |
+//! | `merging` | `snapshot-merge`: the kernel goes on, `commit` ends it |
+//! | `discarding` | its device; the record goes |
+//!
+//! A top whose marker names a store that is not there is not started: without it the filesystem would be of the instant, and
+//! whatever was written since would be lost at the first mount.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::disk::dm::{Dm, Role};
+use crate::disk::error::{DiskError, Doing as _};
+use crate::disk::exceptions::{self, Content};
+use crate::disk::layer::config::{Config, Entry};
+use crate::disk::layer::{passthrough, refusal};
+use crate::disk::live::{self, Live};
+use crate::disk::record::{DmIdentity, Record, State};
+use crate::disk::store::Store;
+use crate::disk::{blockdev, discard, find, marker};
+
+/// There since the first `up` after a boot.
+const STAMP: &str = "/run/freezeframe/layers-up";
+
+/// A snapshot that a top runs on, and which device of it the top is.
+#[derive(Clone, Debug)]
+struct Run {
+    store: PathBuf,
+    record: Record,
+    index: usize,
+}
+
+/// Starts every configured layer, and waits so long for devices that are not there yet. What is being done goes to standard
+/// error. One that fails does not keep the others.
+///
+/// # Errors
+///
+/// When one failed.
+pub fn up(patience: Duration) -> Result<(), DiskError> {
+    let config = Config::read()?;
+    let dm = Dm::open()?;
+    let until = Instant::now() + patience;
+    let mut failed = 0;
+    for entry in &config.entries {
+        if let Err(error) = start(&dm, entry, until) {
+            eprintln!("freezeframe: {error}");
+            failed += 1;
+        }
+    }
+    for path in stores()? {
+        settle(&dm, &path)?;
+    }
+    if !Path::new(STAMP).exists() {
+        failed += others(&dm)?;
+        stamp();
+    }
+    match failed {
+        0 => Ok(()),
+        failed => Err(DiskError::Layers {
+            failed,
+            all: config.entries.len().max(failed),
+            done: "up",
+        }),
+    }
+}
+
+fn stores() -> Result<Vec<PathBuf>, DiskError> {
+    Ok(find::stores()?
+        .iter()
+        .map(|store| store.device().to_owned())
+        .collect())
+}
+
+/// Tops that are not layers are somebody else's to start; from the second `up` on they may have been mounted in between.
+fn stamp() {
+    let made = fs::create_dir_all("/run/freezeframe").and_then(|()| fs::write(STAMP, ""));
+    if let Err(error) = made {
+        eprintln!("freezeframe: cannot write {STAMP}: {error}");
+    }
+}
+
+fn start(dm: &Dm, entry: &Entry, until: Instant) -> Result<(), DiskError> {
+    let identity = DmIdentity::layer(&entry.name);
+    if let Some(info) = dm.info(&identity.name)? {
+        if info.uuid != identity.uuid {
+            return Err(refusal(
+                "start",
+                &entry.name,
+                format!("{} is somebody else's", identity.name),
+                "see `dmsetup info`",
+            ));
+        }
+        return Ok(()); // up already, on whatever it should be
+    }
+    let (device, run) = loop {
+        match look(entry, &identity.name) {
+            Ok(found) => break found,
+            Err(error) if Instant::now() >= until => return Err(error),
+            Err(_) => sleep(Duration::from_millis(200)),
+        }
+    };
+    let table = match &run {
+        None => vec![passthrough(
+            size(&device)?,
+            blockdev::devno(&device).doing(|| format!("find {}", device.display()))?,
+        )],
+        Some(run) => table(dm, run)?,
+    };
+    dm.create(&identity, &table, Role::Layer)?;
+    let state = run.as_ref().map_or_else(
+        || device.display().to_string(),
+        |run| format!("snapshot {} ({})", run.record.id, table[0].kind),
+    );
+    eprintln!("freezeframe: {} is up, on {state}", identity.name);
+    Ok(())
+}
+
+fn size(device: &Path) -> Result<u64, DiskError> {
+    fs::File::open(device)
+        .and_then(|file| blockdev::sectors(&file))
+        .doing(|| format!("find the size of {}", device.display()))
+}
+
+/// The layer's device, and the snapshot that it runs on. An error may go away with time, as devices turn up.
+fn look(entry: &Entry, top: &str) -> Result<(PathBuf, Option<Run>), DiskError> {
+    if blockdev::devno(&entry.device).is_err() {
+        return Err(refusal(
+            "start",
+            &entry.name,
+            format!("{} is not there", entry.device.display()),
+            format!(
+                "attach it, or remove the layer with `freezeframe layer remove {}`",
+                entry.name
+            ),
+        ));
+    }
+    let stores = find::stores()?;
+    let mut runs: Vec<_> = stores.iter().flat_map(|store| runs(store, top)).collect();
+    if runs.len() > 1 {
+        return Err(refusal(
+            "start",
+            &entry.name,
+            format!(
+                "it runs on the snapshots {} and {}",
+                runs[0].record.id, runs[1].record.id
+            ),
+            "one of the stores is an old copy: detach that",
+        ));
+    }
+    let marker = marker::read(top).doing(|| format!("read the marker of {top}"))?;
+    if let Some(marker) = marker
+        && runs.is_empty()
+    {
+        let there = stores.iter().any(|store| store.state().uuid == marker.store);
+        if !there {
+            return Err(refusal(
+                "start",
+                &entry.name,
+                format!(
+                    "it runs on snapshot {} of the store {}, which is not there, and what was written since would be lost without it",
+                    marker.id, marker.store
+                ),
+                format!(
+                    "attach the store's disk and call `freezeframe layer up`; to give up what is on it, remove {}/{top}",
+                    marker::FOLDER
+                ),
+            ));
+        }
+        // The store does not know it any more, or the top is merged, or is to be discarded: it is void.
+        if !stores
+            .iter()
+            .any(|store| store.state().record(&marker.id).is_some())
+        {
+            marker::remove(top, &marker.id);
+        }
+    }
+    Ok((entry.device.clone(), runs.pop()))
+}
+
+/// The snapshots of a store that a top runs on.
+fn runs(store: &Store, top: &str) -> Vec<Run> {
+    let mut runs = Vec::new();
+    for record in &store.state().snapshots {
+        for (index, device) in record.devices.iter().enumerate() {
+            if device.top != top || device.merged || record.state == State::Discarding {
+                continue;
+            }
+            let run = Run {
+                store: store.device().to_owned(),
+                record: record.clone(),
+                index,
+            };
+            // One that cannot be read is as good as full: better no start than a start without it.
+            if record.state != State::Armed || !matches!(content(&run), Ok(Content::Nothing)) {
+                runs.push(run);
+            }
+        }
+    }
+    runs
+}
+
+fn content(run: &Run) -> std::io::Result<Content> {
+    exceptions::look(&run.store, &run.record.devices[run.index].extents)
+}
+
+/// The table that goes with the record; the record is set right first.
+fn table(dm: &Dm, run: &Run) -> Result<Vec<crate::disk::record::TableLine>, DiskError> {
+    let kind = match run.record.state {
+        State::Merging => "snapshot-merge",
+        State::Armed => {
+            let mut store = Store::lock(&run.store)?;
+            store.record_mut(&run.record.id)?.state = State::Active;
+            store.write()?;
+            "snapshot"
+        }
+        State::Active | State::Discarding => "snapshot",
+    };
+    live::snapshot_table(dm, &run.store, &run.record, run.index, kind)
+}
+
+/// Forgets the records that say that they may be.
+fn settle(dm: &Dm, path: &Path) -> Result<(), DiskError> {
+    let mut store = Store::lock(path)?;
+    for record in store.state().snapshots.clone() {
+        let live = live::all(dm, &record)?;
+        let done = match record.state {
+            State::Discarding => true,
+            State::Armed => (0..record.devices.len()).all(|index| {
+                let run = Run {
+                    store: path.to_owned(),
+                    record: record.clone(),
+                    index,
+                };
+                matches!(content(&run), Ok(Content::Nothing))
+            }),
+            State::Active | State::Merging => false,
+        };
+        if done && !live.contains(&Live::Snapshot) && !live.contains(&Live::Merging) {
+            discard::drop_record(dm, &mut store, &record, &live)?;
+            eprintln!(
+                "freezeframe: snapshot {} is gone: it was {}",
+                record.id, record.state
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Tops that are no layers, right after boot: they are up on their old tables, and nobody has mounted them yet. How many are
+/// not on their stores.
+fn others(dm: &Dm) -> Result<usize, DiskError> {
+    let mut failed = 0;
+    for store in find::stores()? {
+        for record in &store.state().snapshots {
+            for (index, device) in record.devices.iter().enumerate() {
+                let wanted = matches!(record.state, State::Active | State::Merging) && !device.merged;
+                let layer = device.top_uuid == DmIdentity::layer(device.top.trim_start_matches("ff-")).uuid;
+                if !wanted || layer {
+                    continue;
+                }
+                if let Err(error) = put_back(dm, store.device(), record, index) {
+                    eprintln!("freezeframe: {error}");
+                    failed += 1;
+                }
+            }
+        }
+    }
+    Ok(failed)
+}
+
+fn put_back(dm: &Dm, store: &Path, record: &Record, index: usize) -> Result<(), DiskError> {
+    let device = &record.devices[index];
+    match live::live(dm, record, index)? {
+        Live::Snapshot | Live::Merging => return Ok(()),
+        Live::Old => {}
+        Live::Missing | Live::Other(_) => {
+            return Err(DiskError::State {
+                what: "put back",
+                id: record.id.clone(),
+                why: format!("{} is not there yet, and is no layer of Freezeframe's", device.top),
+                remedy: "do not mount it: start it, then call `freezeframe layer up` after removing /run/freezeframe/layers-up"
+                    .to_owned(),
+            });
+        }
+    }
+    live::unused(
+        dm,
+        &device.top,
+        || format!("put {} back on its store", record.id),
+        |_| "it is of the instant, and what was written since is on the store only".to_owned(),
+    )?;
+    let kind = if record.state == State::Merging {
+        "snapshot-merge"
+    } else {
+        "snapshot"
+    };
+    dm.switch(
+        &device.top,
+        &live::snapshot_table(dm, store, record, index, kind)?,
+    )?;
+    eprintln!(
+        "freezeframe: {} is on snapshot {} ({kind})",
+        device.top, record.id
+    );
+    Ok(())
+}
