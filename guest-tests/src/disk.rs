@@ -66,8 +66,22 @@ impl Disk {
     /// When there is none of this name.
     #[must_use]
     pub fn part(&self, name: &str) -> String {
-        let number = self.parts.iter().position(|part| part == name);
-        format!("{}{}", scratch(), number.expect("it is one of the parts") + 1)
+        format!("{}{}", scratch(), self.number(name))
+    }
+
+    /// Takes a part's device away; what is on it stays.
+    pub fn detach(&self, name: &str) {
+        sh(&format!("delpart {} {}", scratch(), self.number(name)));
+    }
+
+    /// Brings it back.
+    pub fn attach(&self, name: &str) {
+        sh(&format!("partx --add --nr {} {}", self.number(name), scratch()));
+    }
+
+    fn number(&self, name: &str) -> usize {
+        let index = self.parts.iter().position(|part| part == name);
+        index.expect("it is one of the parts") + 1
     }
 }
 
