@@ -29,20 +29,20 @@ pub enum ArmError {
     #[error(transparent)]
     Dm(#[from] DmError),
     /// The first chunk of a slice cannot be cleared.
-    #[error("cannot write to the store {device}: {source}; look at the disk (`dmesg`)")]
+    #[error("cannot write to the store {device}: {cause}; look at the disk (`dmesg`)")]
     Blank {
         /// The slice's device.
         device: String,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The mark that keeps a layer from being started without its store cannot be written.
-    #[error("cannot note on disk that {top} has a snapshot: {source}; check /var/lib/freezeframe")]
+    #[error("cannot note on disk that {top} has a snapshot: {cause}; check /var/lib/freezeframe")]
     Marker {
         /// The device.
         top: String,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -121,16 +121,16 @@ impl Armed {
             self.dm.create(&record.origin(index), &top.table, Role::Part)?;
             let store = record.store(index);
             let lines = table::numbered(&device.store_table(self.store.device().display()));
-            let lines = lines.map_err(|source| StoreError::Open {
+            let lines = lines.map_err(|cause| StoreError::Open {
                 device: self.store.device().to_owned(),
-                source,
+                cause,
             })?;
             self.dm.create(&store, &lines, Role::Part)?;
             self.blank(&store, device.chunk_sectors)?;
-            marker::write(&top.name, &self.store.state().uuid, &self.id).map_err(|source| {
+            marker::write(&top.name, &self.store.state().uuid, &self.id).map_err(|cause| {
                 ArmError::Marker {
                     top: top.name.clone(),
-                    source,
+                    cause,
                 }
             })?;
         }
@@ -148,9 +148,9 @@ impl Armed {
                 file.write_all_at(&zeros, 0)?;
                 file.sync_all()
             })
-            .map_err(|source| ArmError::Blank {
+            .map_err(|cause| ArmError::Blank {
                 device: path.display().to_string(),
-                source,
+                cause,
             })
     }
 
