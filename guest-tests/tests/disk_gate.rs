@@ -13,8 +13,7 @@ fn failures(kind: Kind, takes: usize, deadline: &str) -> Vec<String> {
     let disk = Disk::split(&[("data", 500)]);
     let base = base::Base::on(base::Kind::Linear, &disk.part("data"));
     let mount = kind.fresh(&base.node, "data");
-    let mut writers =
-        ["one", "two"].map(|name| Writer::spawn(&mount.path(name), Mode::Mapped, 256));
+    let mut writers = ["one", "two"].map(|name| Writer::spawn(&mount.path(name), Mode::Mapped, 256));
     let what = What {
         pids: writers.iter().map(|writer| writer.target.pid()).collect(),
         mounts: vec![&mount.dir],
