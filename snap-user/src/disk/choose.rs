@@ -21,12 +21,12 @@ pub enum ChooseError {
     #[error("cannot list the mounts: {0}; is /proc mounted?")]
     Mounts(io::Error),
     /// Nothing at that path.
-    #[error("cannot freeze {}: {source}; name a mount point, see `findmnt`", path.display())]
+    #[error("cannot freeze {}: {cause}; name a mount point, see `findmnt`", path.display())]
     Missing {
         /// What was named.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Not a mount point.
     #[error("cannot freeze {}: it is no mount point; its filesystem is mounted at {}", path.display(), point.display())]
@@ -59,12 +59,12 @@ pub enum ChooseError {
         point: PathBuf,
     },
     /// It can be seen, but not opened.
-    #[error("cannot open {}: {source}; check the mount", point.display())]
+    #[error("cannot open {}: {cause}; check the mount", point.display())]
     Open {
         /// The mount point.
         point: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -104,7 +104,7 @@ pub fn choose(wanted: &Filesystems, pids: &[i32]) -> Result<Vec<Chosen>, ChooseE
         chosen.push(Chosen {
             fd: fd.map_err(|error| ChooseError::Open {
                 point: mount.point.clone(),
-                source: error.into(),
+                cause: error.into(),
             })?,
             mount,
             devices,
@@ -161,14 +161,14 @@ fn unfreezable(mount: &Mount) -> Option<&'static str> {
 fn named(paths: &[PathBuf], mounts: &[Mount]) -> Result<Vec<Seen>, ChooseError> {
     let mut seen = Vec::new();
     for path in paths {
-        let real = fs::canonicalize(path).map_err(|source| ChooseError::Missing {
+        let real = fs::canonicalize(path).map_err(|cause| ChooseError::Missing {
             path: path.clone(),
-            source,
+            cause,
         })?;
         let Some(mount) = stack::mount_of(&real, mounts) else {
             return Err(ChooseError::Missing {
                 path: path.clone(),
-                source: io::ErrorKind::NotFound.into(),
+                cause: io::ErrorKind::NotFound.into(),
             });
         };
         if mount.point != real {
