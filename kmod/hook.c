@@ -64,7 +64,7 @@ static void notrace ff_on_fault(unsigned long ip, unsigned long parent, struct f
 	struct ff_shared *shared;
 	struct ff_lazy *lazy;
 
-	if (ff_gate_ready() && ff_gate_stops(vma, ff_hook_argument(regs, 2), regs))
+	if (ff_gate_stops(vma, ff_hook_argument(regs, 2), regs))
 		return;
 	if (likely(!READ_ONCE(ff_watched_count)) || ff_test_skips_hook(FF_TEST_HOOK_FAULT))
 		return;

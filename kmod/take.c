@@ -116,7 +116,9 @@ static int ff_prepare(struct ff_snapshot *snap)
 	    take->arm > FF_ARM_PUD || take->freeze > FF_FREEZE_SIGNAL || take->reserved ||
 	    (take->deadline_ms && take->deadline_ms > FF_DEADLINE_MAX_MS))
 		return ff_fail(snap, -EINVAL, FF_REASON_BAD_ARGUMENT, -1, 0);
-	err = ff_targets_resolve(snap);
+	err = ff_disk_open(snap);
+	if (!err)
+		err = ff_targets_resolve(snap);
 	if (err)
 		return err;
 	for (index = 0; index < snap->space_count; index++) {
@@ -244,7 +246,7 @@ static int ff_switch_fs(struct ff_snapshot *snap)
 {
 	int err = ff_phase_begin(snap, FF_PHASE_SWITCH_FS);
 
-	if (!err && snap->take->switch_count)
+	if (!err)
 		err = ff_disk_switch(snap);
 	if (err)
 		return err;
@@ -360,7 +362,7 @@ static int ff_instant(struct ff_snapshot *snap)
 	err = ff_freeze_fs(snap);
 	if (!err)
 		err = ff_stop(snap);
-	if (!err && snap->disk)
+	if (!err && snap->disk && snap->take->switch_count)
 		err = ff_switch_fs(snap);
 	if (!err && snap->disk)
 		err = ff_thaw_fs(snap);

@@ -36,6 +36,10 @@ static bool test_no_freeze_fs;
 module_param(test_no_freeze_fs, bool, 0600);
 MODULE_PARM_DESC(test_no_freeze_fs, "switch the devices of filesystems that go on writing");
 
+static bool test_no_gate;
+module_param(test_no_gate, bool, 0600);
+MODULE_PARM_DESC(test_no_gate, "let page faults wait for frozen filesystems with their locks held");
+
 static bool test_no_prefault;
 module_param(test_no_prefault, bool, 0600);
 MODULE_PARM_DESC(test_no_prefault, "leave swapped pages for the stop");
@@ -105,6 +109,11 @@ bool ff_test_skips_freeze(void)
 bool ff_test_skips_freeze_fs(void)
 {
 	return READ_ONCE(test_no_freeze_fs);
+}
+
+bool ff_test_skips_gate(void)
+{
+	return READ_ONCE(test_no_gate);
 }
 
 bool ff_test_skips_prefault(void)

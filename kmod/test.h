@@ -8,6 +8,7 @@
  *   test_no_arm                    hold the pages, but leave them writable
  *   test_no_freeze                 let the threads run
  *   test_no_freeze_fs              switch the devices of filesystems that go on writing
+ *   test_no_gate                   let page faults wait for frozen filesystems with their locks held
  *   test_no_prefault               leave swapped pages for the stop
  *   test_no_in_use                 arm pages that are in use, too
  *   test_no_recheck                do not look in the stop for memory that has become unsuitable
@@ -39,6 +40,7 @@ int ff_test_phase(struct ff_snapshot *snap, enum ff_phase phase);
 bool ff_test_skips_arm(void);
 bool ff_test_skips_freeze(void);
 bool ff_test_skips_freeze_fs(void);
+bool ff_test_skips_gate(void);
 bool ff_test_skips_prefault(void);
 bool ff_test_sees_no_use(void);
 bool ff_test_skips_recheck(void);
@@ -63,6 +65,10 @@ static inline bool ff_test_skips_freeze(void)
 	return false;
 }
 static inline bool ff_test_skips_freeze_fs(void)
+{
+	return false;
+}
+static inline bool ff_test_skips_gate(void)
 {
 	return false;
 }

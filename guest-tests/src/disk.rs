@@ -4,7 +4,9 @@
 pub mod base;
 pub mod dm;
 pub mod fs;
+pub mod held;
 pub mod origin;
+pub mod place;
 pub mod snapshot;
 
 use std::process::Command;
@@ -21,6 +23,12 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// Blank, with a partition `data`, and another, `key`, that holds all of it once more.
+    #[must_use]
+    pub fn usual() -> Self {
+        Self::split(&[("data", 900), ("key", 1000)])
+    }
+
     /// Blank, with a partition of so many MiB under each name.
     ///
     /// # Panics
@@ -35,8 +43,7 @@ impl Disk {
             .map(|(name, mib)| format!("size={mib}MiB, name={name}\n"))
             .collect();
         sh(&format!(
-            "modprobe -a dm-mod dm-snapshot loop xfs btrfs 2>/dev/null || true
-             blkdiscard -z -f {disk}
+            "blkdiscard -z -f {disk}
              printf 'label: gpt\n{sizes}' | sfdisk -q --wipe never {disk}
              udevadm settle 2>/dev/null || true"
         ));
@@ -46,6 +53,8 @@ impl Disk {
     /// As it was split before the guest was reset.
     #[must_use]
     pub fn found(parts: &[&str]) -> Self {
+        // Where they are built in, there is nothing to load.
+        sh("modprobe -a dm-mod dm-snapshot dm-flakey loop xfs btrfs 2>/dev/null || true");
         Self {
             parts: parts.iter().map(|name| (*name).to_owned()).collect(),
         }
@@ -58,8 +67,22 @@ impl Disk {
     /// When there is none of this name.
     #[must_use]
     pub fn part(&self, name: &str) -> String {
-        let number = self.parts.iter().position(|part| part == name);
-        format!("{}{}", scratch(), number.expect("it is one of the parts") + 1)
+        format!("{}{}", scratch(), self.number(name))
+    }
+
+    /// Takes a part's device away; what is on it stays.
+    pub fn detach(&self, name: &str) {
+        sh(&format!("delpart {} {}", scratch(), self.number(name)));
+    }
+
+    /// Brings it back.
+    pub fn attach(&self, name: &str) {
+        sh(&format!("partx --add --nr {} {}", self.number(name), scratch()));
+    }
+
+    fn number(&self, name: &str) -> usize {
+        let index = self.parts.iter().position(|part| part == name);
+        index.expect("it is one of the parts") + 1
     }
 }
 
@@ -91,6 +114,7 @@ fn tear_down() {
         for round in 1 2 3 4; do
             for name in $(dmsetup ls | awk '$1 != "No" {{ print $1 }}'); do dmsetup remove "$name"; done
         done
+        rm -rf /dev/group
         losetup -D
         rm -rf /etc/freezeframe/layers /var/lib/freezeframe /tmp/disk
         mkdir -p /tmp/disk

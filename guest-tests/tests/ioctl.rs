@@ -1,5 +1,6 @@
 //! Malformed calls: always an error, and nothing changes.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::time::Instant;
@@ -27,9 +28,14 @@ impl Random {
     }
 }
 
+/// A struct of the protocol, blank.
+fn zeroed<T>() -> T {
+    // SAFETY: all of them are made of integers alone.
+    unsafe { std::mem::zeroed() }
+}
+
 fn good(targets: &[abi::Target]) -> abi::Take {
-    // SAFETY: made of integers alone.
-    let mut take: abi::Take = unsafe { std::mem::zeroed() };
+    let mut take = zeroed::<abi::Take>();
     take.size = u32::try_from(size_of::<abi::Take>()).unwrap();
     take.targets = targets.as_ptr() as u64;
     take.target_count = u32::try_from(targets.len()).unwrap();
@@ -52,6 +58,7 @@ fn ten_thousand_malformed_calls() {
     println!("seed {seed}");
     let mut random = Random(seed);
     let device = Device::open();
+    let root = File::open("/").unwrap();
     let target = Target::spawn("oracle", &["64", "small"]);
     let targets = [abi::Target {
         kind: abi::TARGET_PID,
@@ -65,17 +72,55 @@ fn ten_thousand_malformed_calls() {
         }];
         let mut request = abi::IOC_TAKE;
         let mut argument = &raw mut take;
-        match random.next() % 11 {
+        let mut filesystem = zeroed::<abi::Fs>();
+        let mut switch = zeroed::<abi::Switch>();
+        let addresses = [0, 8, 1 << 46, u64::MAX - 7, 0xffff_8880_0000_0000];
+        match random.next() % 17 {
             0 => take.size = u32::try_from(random.next() % 10_000).unwrap().saturating_sub(1) & !1 | 1,
             1 => take.flags = 1 << (2 + random.next() % 30), // the first two are known
-            2 => take.reserved = 1 << (random.next() % 32),
+            2 => take.reserved = 1 << (random.next() % 64),
             3 => take.deadline_ms = 60_001 + u32::try_from(random.next() % 1_000_000).unwrap(),
             4 => take.target_count = random.pick(&[0, 1025, u32::MAX]),
-            5 => take.targets = random.pick(&[0, 8, 1 << 46, u64::MAX - 7, 0xffff_8880_0000_0000]),
+            5 => take.targets = random.pick(&addresses),
             6 => take.targets = bad.as_mut_ptr() as u64,
             7 => take.arm = random.pick(&[abi::ARM_PUD + 1, 77, u32::MAX]),
             8 => take.freeze = random.pick(&[abi::FREEZE_SIGNAL + 1, 77, u32::MAX]),
-            9 => request = abi::IOC_TAKE ^ (1 << (random.next() % 30)),
+            9 => {
+                take.filesystems = random.pick(&addresses);
+                take.fs_count = random.pick(&[1, 2, 256, 257, u32::MAX]);
+            }
+            10 => take.switch_count = random.pick(&[1, 257, u32::MAX]), // without filesystems
+            11 => {
+                filesystem.fd = random.pick(&[-1, 9_999, device.0.as_raw_fd()]);
+                filesystem.reserved = random.pick(&[0, 7]);
+                take.filesystems = &raw mut filesystem as u64;
+                take.fs_count = 1;
+            }
+            12 => {
+                filesystem.fd = root.as_raw_fd();
+                filesystem.reserved = 1 << (random.next() % 32);
+                take.filesystems = &raw mut filesystem as u64;
+                take.fs_count = 1;
+            }
+            13 => {
+                filesystem.fd = root.as_raw_fd();
+                take.filesystems = &raw mut filesystem as u64;
+                take.fs_count = 1;
+                take.switches = random.pick(&addresses);
+                take.switch_count = 1;
+            }
+            14 => {
+                filesystem.fd = root.as_raw_fd();
+                take.filesystems = &raw mut filesystem as u64;
+                take.fs_count = 1;
+                switch.sectors = random.pick(&[0, 8]);
+                switch.fs = random.pick(&[0, 1, u32::MAX]);
+                switch.params.fill(random.pick(&[0, b'x']));
+                take.switches = &raw mut switch as u64;
+                take.switch_count = 1;
+                take.dm_control = random.pick(&[-1, 0, device.0.as_raw_fd()]);
+            }
+            15 => request = abi::IOC_TAKE ^ (1 << (random.next() % 30)),
             _ => argument = random.pick(&[0_usize, 16, 1 << 47, usize::MAX - 4095]) as *mut abi::Take,
         }
         let answer = call(&device, request, argument);

@@ -1,5 +1,6 @@
 //! The disk's half of one take: chosen and set up before the module's call, settled after it.
 
+use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
@@ -9,9 +10,10 @@ use snap_common::abi;
 use crate::device::DiskCall;
 use crate::disk::arm::{Armed, Taken};
 use crate::disk::ask::{Filesystems, Wish};
-use crate::disk::choose::{Chosen, choose};
+use crate::disk::choose::{self, Chosen, choose};
 use crate::disk::dm::Dm;
 use crate::disk::plan;
+use crate::disk::record::AtShutdown;
 use crate::disk::store::Store;
 use crate::report::bytes;
 use crate::report::disk::{DeviceReport, DiskReport, FsReport};
@@ -29,7 +31,7 @@ impl Half {
     /// # Errors
     ///
     /// When a filesystem or device is not fit for it, or the store cannot be used; nothing is changed then.
-    pub fn prepare(wish: &Wish, pids: &[i32]) -> anyhow::Result<Option<Self>> {
+    pub fn prepare(wish: &Wish, pids: &[i32], output: Option<&File>) -> anyhow::Result<Option<Self>> {
         if wish.filesystems == Filesystems::None {
             anyhow::ensure!(
                 wish.store.is_none(),
@@ -38,6 +40,9 @@ impl Half {
             return Ok(None);
         }
         let chosen = choose(&wish.filesystems, pids)?;
+        if wish.store.is_some() && wish.at_shutdown == AtShutdown::Discard {
+            choose::refuse_output(&chosen, output)?;
+        }
         let armed = match &wish.store {
             Some(store) => Some(arm(wish, store, &chosen, pids)?),
             None => None,
