@@ -9,6 +9,7 @@ use crate::disk::ask::DiskArgs;
 use crate::disk::cli::DiskCommand;
 use crate::how::{Arm, Freeze, How, Room};
 use crate::processes::Targets;
+use crate::serve::OnOverflow;
 use crate::take::{Job, Output, Request};
 
 /// Where the daemon listens for requests.
@@ -40,7 +41,7 @@ pub struct Cli {
 pub enum Command {
     /// Take a snapshot of running processes
     Take(TakeArgs),
-    /// Serve metrics for Prometheus, and snapshots on request
+    /// Serve metrics for Prometheus, take snapshots on request, and watch the stores of those on disk
     Serve(ServeArgs),
     /// Tell what this host can do, what is missing, and how to get it
     Doctor(DoctorArgs),
@@ -143,6 +144,15 @@ pub struct ServeArgs {
     /// Where snapshots are requested
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     pub socket: PathBuf,
+    /// How often to look at the stores of active snapshots, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub watch_interval: u32,
+    /// What to do when a store fills, besides saying so: extend gives it more of its device when a tenth or ten minutes are left;
+    /// exec runs a command by the shell, when an hour, ten minutes or one are left (or a quarter, a tenth or a thirtieth) and when it
+    /// has overflowed, with FREEZEFRAME_SNAPSHOT, _DEVICE, _USED_BYTES, _SIZE_BYTES, _OVERFLOW_SECONDS (empty where nobody knows) and
+    /// _OVERFLOWED (0 or 1) in its environment
+    #[arg(long, value_name = "warn|extend|exec:COMMAND", default_value = "warn")]
+    pub on_overflow: OnOverflow,
     /// The kernel module's device
     #[arg(long, value_name = "PATH", default_value = snap_common::abi::DEVICE_PATH)]
     pub device: PathBuf,

@@ -32,3 +32,4 @@ pub mod slot;
 pub mod stack;
 pub mod store;
 pub mod table;
+pub mod watch;
