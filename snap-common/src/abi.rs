@@ -9,7 +9,7 @@ pub use self::image::*;
 /// Where the module's device lies.
 pub const DEVICE_PATH: &str = "/dev/freezeframe";
 /// The version of the protocol that this mirror speaks.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 /// Bounds of `ff_take`.`deadline_ms`: the longest that a target may stand still.
 pub const MAX_TARGETS: u32 = 1024;
 /// The shortest deadline.
