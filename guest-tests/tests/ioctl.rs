@@ -100,7 +100,11 @@ fn ten_thousand_malformed_calls() {
                 filesystem.fd = root.as_raw_fd();
                 // The first flag is known, but not for what can freeze.
                 filesystem.flags = random.pick(&[0, 1 << (random.next() % 32)]);
-                filesystem.reserved = if filesystem.flags == 0 { 1 << (random.next() % 32) } else { 0 };
+                filesystem.reserved = if filesystem.flags == 0 {
+                    1 << (random.next() % 32)
+                } else {
+                    0
+                };
                 take.filesystems = &raw mut filesystem as u64;
                 take.fs_count = 1;
             }

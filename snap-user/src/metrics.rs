@@ -270,6 +270,7 @@ mod tests {
                 thaw_ns: 2,
                 sync_pages: 7,
                 freeze_pages: 5,
+                read_only: None,
             }],
             devices: vec![DeviceReport {
                 top: "ff-srv".into(),
@@ -279,6 +280,7 @@ mod tests {
                 can_overflow: false,
                 overflows_after_bytes: None,
             }],
+            unions: Vec::new(),
         }
     }
 

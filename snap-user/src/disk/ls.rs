@@ -11,10 +11,11 @@ use serde::Serialize;
 use crate::disk::blockdev::SECTOR;
 use crate::disk::dm::{Dm, SnapshotStatus};
 use crate::disk::error::DiskError;
-use crate::disk::find;
 use crate::disk::live::{self, Live};
 use crate::disk::record::{AtShutdown, DeviceRecord, Record, State};
 use crate::disk::store::Store;
+use crate::disk::union::life::UnionEntry;
+use crate::disk::{find, union};
 use crate::report::bytes;
 
 /// What `ls --json` prints. Fields are only ever added.
@@ -24,6 +25,8 @@ pub struct Listing {
     pub stores: Vec<StoreEntry>,
     /// The snapshots on them.
     pub snapshots: Vec<SnapshotEntry>,
+    /// Filesystems with an overlay over them.
+    pub unions: Vec<UnionEntry>,
 }
 
 /// One store.
@@ -130,6 +133,14 @@ pub enum StoreHealth {
 /// When the device mapper or the stores cannot be read.
 pub fn list(interval: Duration) -> Result<Listing, DiskError> {
     let stores = find::stores()?;
+    let mut listing = Listing {
+        stores: Vec::new(),
+        snapshots: Vec::new(),
+        unions: union::life::list()?,
+    };
+    if stores.is_empty() {
+        return Ok(listing); // the device mapper need not be there
+    }
     let dm = Dm::open()?;
     let first = used(&dm, &stores)?;
     let clock = Instant::now();
@@ -137,10 +148,6 @@ pub fn list(interval: Duration) -> Result<Listing, DiskError> {
         sleep(interval);
     }
     let elapsed = clock.elapsed();
-    let mut listing = Listing {
-        stores: Vec::new(),
-        snapshots: Vec::new(),
-    };
     for store in &stores {
         listing.stores.push(StoreEntry {
             device: store.device().display().to_string(),
@@ -294,7 +301,7 @@ impl Listing {
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = String::new();
-        if self.snapshots.is_empty() {
+        if self.snapshots.is_empty() && self.unions.is_empty() {
             text.push_str("no snapshots on disk\n");
         } else {
             text.push_str("ID        TAKEN                STATE        ON                        STORE               OUTLOOK\n");
@@ -316,6 +323,7 @@ impl Listing {
                 );
             }
         }
+        self.add_unions(&mut text);
         for store in &self.stores {
             let _ = writeln!(
                 text,
@@ -327,6 +335,36 @@ impl Listing {
         }
         text
     }
+}
+
+impl Listing {
+    fn add_unions(&self, text: &mut String) {
+        for entry in &self.unions {
+            let outlook = match entry.state {
+                union::life::Shown::Armed => "a take is under way".to_owned(),
+                union::life::Shown::Abandoned => format!("not whole: `freezeframe discard {}`", entry.id),
+                union::life::Shown::Active => "in memory: gone when the machine stops".to_owned(),
+            };
+            for (index, lower) in entry.filesystems.iter().enumerate() {
+                let (id, taken, state) = if index == 0 {
+                    (entry.id.as_str(), utc(entry.instant_unix_ns), entry.state.name())
+                } else {
+                    ("", String::new(), "")
+                };
+                let _ = writeln!(
+                    text,
+                    "{id:<8}  {taken:<19}  {state:<11}  {:<24}  {:<18}  {outlook}",
+                    lower.mount,
+                    fill(lower.used_bytes, lower.total_bytes),
+                );
+            }
+        }
+    }
+}
+
+fn fill(used_bytes: u64, total_bytes: u64) -> String {
+    let percent = u128::from(used_bytes) * 100 / u128::from(total_bytes.max(1));
+    format!("{percent} % of {}", bytes(total_bytes))
 }
 
 impl Shown {
@@ -345,8 +383,7 @@ impl Shown {
 
 impl DeviceEntry {
     fn fill(&self) -> String {
-        let percent = u128::from(self.used_bytes) * 100 / u128::from(self.total_bytes.max(1));
-        format!("{percent} % of {}", bytes(self.total_bytes))
+        fill(self.used_bytes, self.total_bytes)
     }
 
     fn outlook(&self, entry: &SnapshotEntry) -> String {
@@ -411,7 +448,9 @@ fn utc(unix_ns: u64) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{DeviceEntry, Listing, Shown, SnapshotEntry, StoreHealth, per_second, shown, utc};
+    use super::{
+        DeviceEntry, Listing, Shown, SnapshotEntry, StoreHealth, UnionEntry, per_second, shown, union, utc,
+    };
     use crate::disk::live::Live;
     use crate::disk::record::tests::record;
     use crate::disk::record::{AtShutdown, State};
@@ -468,6 +507,7 @@ mod tests {
                     at_shutdown: AtShutdown::Keep,
                     devices: vec![device.clone()],
                 }],
+                unions: Vec::new(),
             }
             .table()
         };
@@ -480,5 +520,31 @@ mod tests {
         assert!(table(&device).contains("cannot overflow"));
         device.store = StoreHealth::Overflow;
         assert!(table(&device).contains("OVERFLOWED"));
+    }
+
+    #[test]
+    fn unions_are_listed_too() {
+        let table = Listing {
+            stores: Vec::new(),
+            snapshots: Vec::new(),
+            unions: vec![UnionEntry {
+                id: "00c0ffee".to_owned(),
+                kind: "union",
+                state: union::life::Shown::Active,
+                created_unix_ms: 1,
+                instant_unix_ns: 0,
+                targets: Vec::new(),
+                filesystems: vec![union::life::LowerEntry {
+                    mount: "/srv".to_owned(),
+                    kind: "ext4".to_owned(),
+                    origin: "/run/x".into(),
+                    used_bytes: 1 << 20,
+                    total_bytes: 4 << 20,
+                }],
+            }],
+        }
+        .table();
+        assert!(table.contains("union        /srv "), "{table}");
+        assert!(table.contains("25 % of 4.0 MiB     in memory"), "{table}");
     }
 }
