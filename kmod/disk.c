@@ -28,6 +28,7 @@ struct ff_disk {
 	struct ff_switched *devices;
 	u32 device_count;
 	struct ff_gate gate;
+	bool gated; /* the gate was raised */
 	u32 deadline_ms;
 
 	/* What the take asks, and what the thread answers. */
@@ -36,10 +37,11 @@ struct ff_disk {
 	u32 asked, answered; /* steps so far; the one who counts up has written all else before */
 	int err;
 	struct ff_failure failure;
-	bool ended;   /* the take has nothing more to ask */
-	bool stopped; /* something is frozen */
-	bool escaped; /* the take said nothing for so long that all was undone */
-	bool gone;    /* the thread is through */
+	bool ended;	   /* the take has nothing more to ask */
+	bool stopped;	   /* something is, or may be, frozen */
+	unsigned int noio; /* how allocations were before */
+	bool escaped;	   /* the take said nothing for so long that all was undone */
+	bool gone;	   /* the thread is through */
 };
 
 /* ---- in the thread ----------------------------------------------------- */
@@ -108,14 +110,33 @@ static int ff_disk_suspend_of(struct ff_disk *disk, u32 fs)
 	return err;
 }
 
+static void ff_disk_enter(struct ff_disk *disk)
+{
+	disk->stopped = true;
+	/* What memory needs must not be waited for where it cannot be written to. */
+	disk->noio = memalloc_noio_save();
+	/*
+	 * Each freeze waits for RCU three times (percpu_down_write()), and so do suspend and swap: most of their time,
+	 * unless it is expedited.
+	 */
+	rcu_expedite_gp();
+}
+
+static void ff_disk_leave(struct ff_disk *disk)
+{
+	if (!disk->stopped)
+		return;
+	rcu_unexpedite_gp();
+	memalloc_noio_restore(disk->noio);
+	disk->stopped = false;
+}
+
 static int ff_disk_do_freeze(struct ff_disk *disk)
 {
 	u32 index, reason;
 	int err = 0;
 
-	disk->stopped = true;
-	/* Each freeze waits for RCU three times (percpu_down_write()): most of its time, unless it is expedited. */
-	rcu_expedite_gp();
+	ff_disk_enter(disk);
 	for (index = 0; index < disk->fs_count && !err && !READ_ONCE(disk->ended); index++) {
 		disk->failure.fs = index;
 		err = ff_fs_freeze(&disk->filesystems[index], &reason);
@@ -124,7 +145,6 @@ static int ff_disk_do_freeze(struct ff_disk *disk)
 		else if (!FF_FREEZES_NEST)
 			err = ff_disk_suspend_of(disk, index);
 	}
-	rcu_unexpedite_gp();
 	return err;
 }
 
@@ -133,6 +153,11 @@ static int ff_disk_do_switch(struct ff_disk *disk)
 	u32 index;
 	int err = 0;
 
+	/* The word came too late. */
+	if (disk->escaped) {
+		disk->failure.reason = FF_REASON_DISK_ESCAPED;
+		return -ETIMEDOUT;
+	}
 	for (index = 0; index < disk->device_count && !err; index++) {
 		if (!disk->devices[index].suspended)
 			err = ff_disk_suspend(disk, index);
@@ -170,7 +195,7 @@ static int ff_disk_do_thaw(struct ff_disk *disk)
 			err = ff_disk_fail_fs(disk, -EBUSY, reason, index);
 	}
 	ff_gate_lower(&disk->gate);
-	disk->stopped = false;
+	ff_disk_leave(disk);
 	for (index = 0; index < disk->fs_count; index++)
 		ff_fs_let_go(&disk->filesystems[index]);
 	return err;
@@ -190,7 +215,8 @@ static void ff_disk_free(struct kref *refs)
 	struct ff_disk *disk = container_of(refs, struct ff_disk, refs);
 	u32 index;
 
-	synchronize_rcu(); /* page faults look at the gate */
+	if (disk->gated)
+		synchronize_rcu(); /* page faults look at the gate */
 	for (index = 0; index < disk->fs_count; index++)
 		ff_fs_put(&disk->filesystems[index]);
 	ff_dm_close(&disk->dm);
@@ -220,11 +246,8 @@ static void ff_disk_await_word(struct ff_disk *disk)
 static int ff_disk_thread(void *data)
 {
 	struct ff_disk *disk = data;
-	unsigned int noio;
 
 	kthread_use_mm(disk->mm);
-	/* What memory needs must not be waited for where it cannot be written to. */
-	noio = memalloc_noio_save();
 	for (;;) {
 		ff_disk_await_word(disk);
 		if (READ_ONCE(disk->ended))
@@ -234,7 +257,6 @@ static int ff_disk_thread(void *data)
 		wake_up_all(&disk->queue);
 	}
 	ff_disk_undo(disk);
-	memalloc_noio_restore(noio);
 	kthread_unuse_mm(disk->mm);
 	smp_store_release(&disk->gone, true);
 	wake_up_all(&disk->queue);
@@ -359,11 +381,10 @@ static int ff_disk_start(struct ff_snapshot *snap, struct ff_disk *disk)
 	return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
 }
 
-int ff_disk_prepare(struct ff_snapshot *snap)
+int ff_disk_open(struct ff_snapshot *snap)
 {
 	struct ff_take *take = snap->take;
 	struct ff_disk *disk;
-	int err;
 
 	if (take->fs_count > FF_MAX_FILESYSTEMS || take->switch_count > FF_MAX_SWITCHES ||
 	    (take->switch_count && !take->fs_count))
@@ -381,11 +402,17 @@ int ff_disk_prepare(struct ff_snapshot *snap)
 	disk->gone = true; /* until the thread is there */
 	/* From here on ff_disk_end() cleans up. */
 	snap->disk = disk;
-	err = ff_disk_read(snap, disk);
-	if (err)
-		return err;
-	disk->gone = false;
-	err = ff_disk_start(snap, disk);
+	return ff_disk_read(snap, disk);
+}
+
+int ff_disk_prepare(struct ff_snapshot *snap)
+{
+	int err;
+
+	if (!snap->disk)
+		return 0;
+	snap->disk->gone = false;
+	err = ff_disk_start(snap, snap->disk);
 	if (!err)
 		err = ff_disk_do(snap, ff_disk_do_load, 0);
 	if (!err)
@@ -399,6 +426,7 @@ int ff_disk_freeze(struct ff_snapshot *snap)
 	int err;
 
 	if (ff_gate_ready() && !ff_test_skips_gate()) {
+		disk->gated = true;
 		ff_gate_raise(&disk->gate);
 		err = ff_gate_drain(snap, &disk->gate, jiffies + msecs_to_jiffies(disk->deadline_ms));
 		if (err)
@@ -420,8 +448,6 @@ static bool ff_disk_is_switched(const struct ff_disk *disk)
 
 int ff_disk_switch(struct ff_snapshot *snap)
 {
-	if (READ_ONCE(snap->disk->escaped))
-		return ff_fail(snap, -ETIMEDOUT, FF_REASON_DISK_ESCAPED, -1, 0);
 	return ff_disk_do(snap, ff_disk_do_switch, snap->disk->deadline_ms);
 }
 

@@ -72,7 +72,7 @@ static bool ff_gate_blocks(const struct super_block *sb)
 }
 
 /* May a fault on it wait for the filesystem of its file? */
-static const struct super_block *ff_gate_vma_filesystem(const struct vm_area_struct *vma)
+static struct super_block *ff_gate_vma_filesystem(const struct vm_area_struct *vma)
 {
 	if (!(vma->vm_flags & VM_SHARED) || !vma->vm_file || !vma->vm_ops || !vma->vm_ops->page_mkwrite)
 		return NULL;
@@ -93,7 +93,7 @@ static vm_fault_t ff_gate_fault(struct vm_area_struct *vma, unsigned long addres
 
 bool notrace ff_gate_stops(struct vm_area_struct *vma, unsigned int flags, struct ftrace_regs *regs)
 {
-	const struct super_block *sb;
+	struct super_block *sb;
 
 	if (likely(!READ_ONCE(ff_gates_raised)) || !(flags & FAULT_FLAG_WRITE))
 		return false;
@@ -102,6 +102,8 @@ bool notrace ff_gate_stops(struct vm_area_struct *vma, unsigned int flags, struc
 		return false;
 	sb = ff_gate_vma_filesystem(vma);
 	if (!sb || !ff_gate_blocks(sb))
+		return false;
+	if (!(flags & FAULT_FLAG_USER) && READ_ONCE(sb->s_writers.frozen) < SB_FREEZE_PAGEFAULT)
 		return false;
 	atomic_inc(&ff_gate_waiters);
 	ff_hook_lead(regs, (unsigned long)ff_gate_fault);

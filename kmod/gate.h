@@ -4,6 +4,10 @@
  * ->page_mkwrite()), and holds mmap_lock or the lock of its VMA while it waits: the stop, which needs those for
  * writing, would wait for the filesystem, and the filesystem for the stop. So before a filesystem freezes a gate is
  * raised, in front of handle_mm_fault(): such a fault lets go of its lock, waits there, and starts over.
+ *
+ * A fault from user mode holds nothing else, and may wait from the beginning. One within a system call may hold locks
+ * that writers wait for, who have to be through before the filesystem's page faults freeze (SB_FREEZE_PAGEFAULT): it
+ * waits here from when on it would wait there, with the same locks, less the one that matters to us.
  */
 #ifndef FF_GATE_H
 #define FF_GATE_H

@@ -4,7 +4,9 @@
 pub mod base;
 pub mod dm;
 pub mod fs;
+pub mod held;
 pub mod origin;
+pub mod place;
 pub mod snapshot;
 
 use std::process::Command;
@@ -21,6 +23,12 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// Blank, with a partition `data`, and another, `key`, that holds all of it once more.
+    #[must_use]
+    pub fn usual() -> Self {
+        Self::split(&[("data", 900), ("key", 1000)])
+    }
+
     /// Blank, with a partition of so many MiB under each name.
     ///
     /// # Panics
@@ -58,8 +66,22 @@ impl Disk {
     /// When there is none of this name.
     #[must_use]
     pub fn part(&self, name: &str) -> String {
-        let number = self.parts.iter().position(|part| part == name);
-        format!("{}{}", scratch(), number.expect("it is one of the parts") + 1)
+        format!("{}{}", scratch(), self.number(name))
+    }
+
+    /// Takes a part's device away; what is on it stays.
+    pub fn detach(&self, name: &str) {
+        sh(&format!("delpart {} {}", scratch(), self.number(name)));
+    }
+
+    /// Brings it back.
+    pub fn attach(&self, name: &str) {
+        sh(&format!("partx --add --nr {} {}", self.number(name), scratch()));
+    }
+
+    fn number(&self, name: &str) -> usize {
+        let index = self.parts.iter().position(|part| part == name);
+        index.expect("it is one of the parts") + 1
     }
 }
 
@@ -91,6 +113,7 @@ fn tear_down() {
         for round in 1 2 3 4; do
             for name in $(dmsetup ls | awk '$1 != "No" {{ print $1 }}'); do dmsetup remove "$name"; done
         done
+        rm -rf /dev/group
         losetup -D
         rm -rf /etc/freezeframe/layers /var/lib/freezeframe /tmp/disk
         mkdir -p /tmp/disk

@@ -138,6 +138,13 @@ pub enum Floor {
 pub struct Bounds(pub Vec<RangeInclusive<u64>>);
 
 impl Bounds {
+    /// The same, with nothing too new.
+    #[must_use]
+    pub fn or_newer(self) -> Self {
+        let ranges = self.0.into_iter();
+        Self(ranges.map(|range| *range.start()..=u64::MAX).collect())
+    }
+
     /// Everything that is wrong with a file; the first few things in words.
     #[must_use]
     pub fn wrong(&self, file: &File, grain: Grain) -> Vec<String> {

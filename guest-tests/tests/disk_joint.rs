@@ -6,9 +6,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use guest_tests::disk::Disk;
-use guest_tests::disk::base::{self, Base};
+use guest_tests::disk::base::Kind::Linear;
 use guest_tests::disk::fs::Kind;
-use guest_tests::disk::snapshot::{Snapshot, What};
+use guest_tests::disk::place::Place;
+use guest_tests::disk::snapshot::Snapshot;
 use guest_tests::knob::Knob;
 use guest_tests::memory::Memory as _;
 use guest_tests::rounds_of;
@@ -43,23 +44,16 @@ impl Joint {
     }
 }
 
-/// How many snapshots were taken, and the lanes that were not of one instant.
+/// The lanes, of so many snapshots, that were not of one instant.
 fn wrong(kind: Kind, rounds: usize) -> Vec<[u64; 3]> {
-    let disk = Disk::split(&[("data", 500), ("key", 600)]);
-    let base = Base::on(base::Kind::Linear, &disk.part("data"));
-    let store = disk.part("key");
-    let mount = kind.fresh(&base.node, "data");
-    let mut joint = Joint(Target::spawn("joint", &[&mount.path("joint")]));
-    let what = What {
-        pids: vec![joint.0.pid()],
-        mounts: vec![&mount.dir],
-        store: &store,
-        ..What::default()
-    };
+    let disk = Disk::usual();
+    let place = Place::new(&disk, Linear, kind);
+    let mut joint = Joint(Target::spawn("joint", &[&place.mounted().path("joint")]));
+    let pid = joint.0.pid();
     let mut wrong = Vec::new();
     for _ in 0..rounds {
         joint.goes_on();
-        let snapshot = what.take();
+        let snapshot = place.what(&[pid]).take();
         joint.goes_on();
         let lanes = joint.lanes(&snapshot);
         assert!(lanes.iter().all(|[_, disk, _]| *disk > 0), "{lanes:?}");

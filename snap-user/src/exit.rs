@@ -73,6 +73,9 @@ impl Exit {
         if error.is::<OutputError>() || matches!(error.downcast_ref(), Some(DrainError::Write(_))) {
             return Self::Output;
         }
+        if let Some(ChooseError::Output { .. }) = error.downcast_ref() {
+            return Self::Output;
+        }
         if let Some(exit) = of_disk(error) {
             return exit;
         }

@@ -119,7 +119,8 @@ fn name_the_file(error: anyhow::Error, file: Option<&PartialFile>) -> anyhow::Er
 ///
 /// When the module refuses or fails, or the sink does not take the archive.
 pub async fn perform(job: &Job, sink: Option<File>) -> anyhow::Result<Report> {
-    let (snapshot, half) = snapshot(job.clone()).await?;
+    let output = sink.as_ref().map(File::try_clone).transpose()?;
+    let (snapshot, half) = snapshot(job.clone(), output).await?;
     let report = stream(Arc::new(snapshot), sink).await;
     let settle = move || match (report, half) {
         (Ok(mut report), Some(half)) => {
@@ -162,13 +163,13 @@ fn monotonic_ns() -> u64 {
 type Taken = (Snapshot, Option<Active>);
 
 /// The ioctl and all that it needs, on a thread that may block.
-async fn snapshot(job: Job) -> anyhow::Result<Taken> {
+async fn snapshot(job: Job, output: Option<File>) -> anyhow::Result<Taken> {
     // Goes with this future: who was interrupted meanwhile wants no further try.
     let wanted = Arc::new(());
     let still = Arc::downgrade(&wanted);
     let taken = tokio::task::spawn_blocking(move || {
         let device = Device::open(&job.device)?;
-        let half = Half::prepare(&job.disk, &job.targets.pids()?)?;
+        let half = Half::prepare(&job.disk, &job.targets.pids()?, output.as_ref())?;
         let mut call = half.as_ref().map(Half::call).transpose()?.unwrap_or_default();
         let taken = take_targets(&device, &job, &mut call, || still.strong_count() != 0);
         settle(taken, half, &call)

@@ -66,12 +66,21 @@ pub fn assert_all_live() {
     }
 }
 
-/// Waits until a device is live again.
+/// Gives a device another table, whatever is frozen on it.
+pub fn replace(name: &str, table: &str) {
+    sh(&format!(
+        "dmsetup load {name} --table '{table}'
+         dmsetup suspend --nolockfs --noflush {name}
+         dmsetup resume {name}"
+    ));
+}
+
+/// Waits until something is so.
 ///
 /// # Panics
 ///
 /// When it is not, for a long time.
-pub fn wait_until(what: &str, done: impl Fn() -> bool) {
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !done() {
         assert!(begin.elapsed() < patience(60), "{what} never came");

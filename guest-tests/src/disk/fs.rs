@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use super::MOUNTS;
+use super::{MOUNTS, dm};
 use crate::sh;
 
 /// A kind of filesystem.
@@ -43,32 +43,45 @@ impl Kind {
         Mount::new(device, name)
     }
 
-    /// Checks one that is not mounted and changes nothing. A frozen XFS has a log to be replayed, by design: that is done on a
-    /// throw-away snapshot of the device.
+    /// Checks one that is not mounted, by way of a view of its device: another device may hold that, and a frozen XFS has a log to be
+    /// replayed, by design.
     ///
     /// # Panics
     ///
     /// When anything is wrong with it.
     pub fn check(self, device: &str) {
-        match self {
-            Self::Ext4 => sh(&format!("e2fsck -f -n {device}")),
-            Self::Btrfs => sh(&format!("btrfs check --readonly {device} 2>&1")),
-            Self::Xfs => sh(&format!(
-                "truncate -s 256M /tmp/disk/check
-                 loop=$(losetup -f --show /tmp/disk/check)
-                 sectors=$(blockdev --getsz {device})
-                 dmsetup create check-view --table \"0 $sectors snapshot {device} $loop N 8\"
-                 mkdir -p /tmp/disk/check.d
-                 mount -o nouuid /dev/mapper/check-view /tmp/disk/check.d
-                 umount /tmp/disk/check.d
-                 result=0
-                 xfs_repair -n /dev/mapper/check-view 2>&1 || result=$?
-                 dmsetup remove --retry check-view
-                 losetup -d $loop
-                 rm /tmp/disk/check
-                 exit $result"
-            )),
+        let sectors = dm::sectors(device);
+        let view = "/dev/mapper/check-view";
+        let (make, check) = match self {
+            Self::Ext4 => (
+                format!("dmsetup create -r check-view --table '0 {sectors} linear {device} 0'"),
+                format!("e2fsck -f -n {view}"),
+            ),
+            Self::Btrfs => (
+                format!("dmsetup create -r check-view --table '0 {sectors} linear {device} 0'"),
+                format!("btrfs check --readonly {view}"),
+            ),
+            Self::Xfs => (
+                format!(
+                    "truncate -s 256M /tmp/disk/check
+                     loop=$(losetup -f --show /tmp/disk/check)
+                     dmsetup create check-view --table \"0 {sectors} snapshot {device} $loop N 8\"
+                     losetup -d $loop
+                     rm /tmp/disk/check
+                     mkdir -p /tmp/disk/check.d
+                     mount -o nouuid {view} /tmp/disk/check.d
+                     umount /tmp/disk/check.d"
+                ),
+                format!("xfs_repair -n {view}"),
+            ),
         };
+        sh(&format!(
+            "{make}
+             result=0
+             {check} 2>&1 || result=$?
+             dmsetup remove --retry check-view
+             exit $result"
+        ));
     }
 }
 

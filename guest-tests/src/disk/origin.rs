@@ -1,6 +1,7 @@
 //! The frozen origin of a snapshot, mounted.
 
 use std::fs::File;
+use std::process::Output;
 
 use super::MOUNTS;
 use super::snapshot::done;
@@ -16,17 +17,23 @@ pub struct Origin {
 
 impl Origin {
     /// Mounts it.
-    #[must_use]
-    pub fn mount(id: &str, more: &[&str]) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// What `freezeframe` left.
+    pub fn mount(id: &str, more: &[&str]) -> Result<Self, Output> {
         let dir = format!("{MOUNTS}/origin-{id}");
         sh(&format!("mkdir -p {dir}"));
         let mut arguments = vec!["origin", id, "--mount", &dir];
         arguments.extend(more);
-        done(&arguments);
-        Self {
+        let output = freezeframe(&arguments);
+        if !output.status.success() {
+            return Err(output);
+        }
+        Ok(Self {
             id: id.to_owned(),
             dir,
-        }
+        })
     }
 
     /// Opens a file of it.

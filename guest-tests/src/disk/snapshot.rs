@@ -135,8 +135,22 @@ impl Snapshot {
     }
 
     /// Mounts its first origin.
+    ///
+    /// # Panics
+    ///
+    /// When that fails.
     #[must_use]
     pub fn mount(&self) -> Origin {
+        self.try_mount()
+            .unwrap_or_else(|output| panic!("{}", said(&output)))
+    }
+
+    /// Mounts its first origin.
+    ///
+    /// # Errors
+    ///
+    /// What `freezeframe` left.
+    pub fn try_mount(&self) -> Result<Origin, Output> {
         Origin::mount(&self.id, &[])
     }
 
@@ -144,6 +158,17 @@ impl Snapshot {
     pub fn commit(self) {
         done(&["commit", &self.id]);
         self.assert_gone();
+    }
+
+    /// The same, and what `commit --json` printed.
+    ///
+    /// # Panics
+    ///
+    /// When it printed no JSON.
+    #[must_use]
+    pub fn commit_measured(self) -> Value {
+        let text = done(&["commit", "--json", &self.id]);
+        serde_json::from_str(&text).expect("it prints JSON")
     }
 
     /// Takes the writes since the instant back; nothing is left of the snapshot.

@@ -21,12 +21,12 @@ pub enum ChooseError {
     #[error("cannot list the mounts: {0}; is /proc mounted?")]
     Mounts(io::Error),
     /// Nothing at that path.
-    #[error("cannot freeze {}: {source}; name a mount point, see `findmnt`", path.display())]
+    #[error("cannot freeze {}: {cause}; name a mount point, see `findmnt`", path.display())]
     Missing {
         /// What was named.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Not a mount point.
     #[error("cannot freeze {}: it is no mount point; its filesystem is mounted at {}", path.display(), point.display())]
@@ -51,13 +51,22 @@ pub enum ChooseError {
     /// `auto` or `all`, and there is none.
     #[error("cannot choose filesystems: {0}; name one with --fs")]
     None(&'static str),
+    /// The image would go the way of what is discarded.
+    #[error(
+        "cannot write the image to {}: what is written there after the instant is discarded at shutdown; write it elsewhere, for \
+         example to a freshly mounted disk, or keep the snapshot with --keep", point.display()
+    )]
+    Output {
+        /// The mount point.
+        point: PathBuf,
+    },
     /// It can be seen, but not opened.
-    #[error("cannot open {}: {source}; check the mount", point.display())]
+    #[error("cannot open {}: {cause}; check the mount", point.display())]
     Open {
         /// The mount point.
         point: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -124,7 +133,7 @@ pub fn choose(
         chosen.push(Chosen {
             fd: fd.map_err(|error| ChooseError::Open {
                 point: mount.point.clone(),
-                source: error.into(),
+                cause: error.into(),
             })?,
             mount,
             devices,
@@ -216,14 +225,14 @@ fn cannot_freeze(mount: &Mount) -> Option<&'static str> {
 fn named(paths: &[PathBuf], unfreezable: Unfreezable, mounts: &[Mount]) -> Result<Vec<Seen>, ChooseError> {
     let mut seen = Vec::new();
     for path in paths {
-        let real = fs::canonicalize(path).map_err(|source| ChooseError::Missing {
+        let real = fs::canonicalize(path).map_err(|cause| ChooseError::Missing {
             path: path.clone(),
-            source,
+            cause,
         })?;
         let Some(mount) = stack::mount_of(&real, mounts) else {
             return Err(ChooseError::Missing {
                 path: path.clone(),
-                source: io::ErrorKind::NotFound.into(),
+                cause: io::ErrorKind::NotFound.into(),
             });
         };
         if mount.point != real {
@@ -387,12 +396,27 @@ fn mapped_for_writing(line: &str) -> Option<&str> {
     })
 }
 
-/// Does a file lie on one of the filesystems?
-#[must_use]
-pub fn has_file(chosen: &Chosen, file: &File) -> bool {
-    let on = rustix::fs::fstat(&chosen.fd).map(|stat| stat.st_dev);
-    file.metadata()
-        .is_ok_and(|metadata| on.is_ok_and(|device| device == metadata.dev()))
+/// Refuses to write an image to a filesystem whose changes will be discarded, and the image with them.
+///
+/// # Errors
+///
+/// When it lies on one of them.
+pub fn refuse_output(chosen: &[Chosen], output: Option<&File>) -> Result<(), ChooseError> {
+    let Some(device) = output
+        .and_then(|file| file.metadata().ok())
+        .map(|metadata| metadata.dev())
+    else {
+        return Ok(());
+    };
+    let on = |chosen: &&Chosen| rustix::fs::fstat(&chosen.fd).is_ok_and(|stat| stat.st_dev == device);
+    // What is read-only for the instant keeps what is written to it.
+    let mut switched = chosen.iter().filter(|chosen| chosen.hold == Hold::Freeze);
+    match switched.find(on) {
+        Some(chosen) => Err(ChooseError::Output {
+            point: chosen.mount.point.clone(),
+        }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

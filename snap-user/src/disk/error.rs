@@ -16,12 +16,12 @@ pub enum DiskError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A file or a device.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {cause}")]
     Io {
         /// What was being done, on what.
         what: String,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// No such ID.
     #[error("there is no snapshot {0}; see `freezeframe ls`")]
@@ -119,7 +119,7 @@ pub enum DiskError {
         done: &'static str,
     },
     /// The frozen filesystem cannot be mounted.
-    #[error("cannot mount the frozen {kind} of {top} on {}: {source}; {remedy}", point.display())]
+    #[error("cannot mount the frozen {kind} of {top} on {}: {cause}; {remedy}", point.display())]
     Mount {
         /// The filesystem.
         kind: String,
@@ -128,7 +128,7 @@ pub enum DiskError {
         /// Where.
         point: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
         /// What to do.
         remedy: String,
     },
@@ -137,6 +137,14 @@ pub enum DiskError {
     NoDevice {
         /// What was asked for.
         wanted: String,
+        /// The snapshot.
+        id: String,
+        /// What there is.
+        tops: String,
+    },
+    /// There are several, and none was named.
+    #[error("snapshot {id} has several devices: {tops}; name one with --fs or --device")]
+    Several {
         /// The snapshot.
         id: String,
         /// What there is.
@@ -161,7 +169,7 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, DiskError> {
         self.map_err(|error| DiskError::Io {
             what: what(),
-            source: error.into(),
+            cause: error.into(),
         })
     }
 }

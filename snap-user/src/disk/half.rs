@@ -1,5 +1,6 @@
 //! The disk's half of one take: chosen and set up before the module's call, settled after it.
 
+use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
@@ -14,6 +15,7 @@ use crate::disk::dm::Dm;
 use crate::disk::mounts::Mount;
 use crate::disk::openfiles::{self, OpenFile};
 use crate::disk::plan;
+use crate::disk::record::AtShutdown;
 use crate::disk::store::Store;
 use crate::disk::union::{self, Union};
 use crate::report::bytes;
@@ -35,7 +37,7 @@ impl Half {
     /// # Errors
     ///
     /// When a filesystem or device is not fit for it, or the store cannot be used; nothing is changed then.
-    pub fn prepare(wish: &Wish, pids: &[i32]) -> anyhow::Result<Option<Self>> {
+    pub fn prepare(wish: &Wish, pids: &[i32], output: Option<&File>) -> anyhow::Result<Option<Self>> {
         if wish.filesystems == Filesystems::None {
             anyhow::ensure!(
                 wish.store.is_none(),
@@ -52,6 +54,9 @@ impl Half {
             let of_union = |lower: &Mount| lower.devno == chosen.mount.devno;
             !lowers.iter().any(of_union)
         });
+        if wish.store.is_some() && wish.at_shutdown == AtShutdown::Discard {
+            choose::refuse_output(&chosen, output)?;
+        }
         let armed = match &wish.store {
             Some(store) => Some(arm(wish, store, &chosen, pids)?),
             None => None,

@@ -102,6 +102,12 @@ pub fn add(device: &Path, name: &str, boot: Boot) -> Result<String, DiskError> {
     }
     let sectors = blockdev::sectors(&file).doing(|| format!("find the size of {shown}"))?;
     drop(file);
+    if sectors == 0 {
+        return Err(refuse(
+            format!("{shown} has no size"),
+            "name a partition or a volume",
+        ));
+    }
     let table = [passthrough(sectors, devno)];
     dm.create(&identity, &table, Role::Layer)?;
     if boot == Boot::Configured {

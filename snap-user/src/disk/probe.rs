@@ -49,7 +49,7 @@ fn known_user(devno: Devno) -> io::Result<Option<String>> {
                 .map_or_else(|| holder.to_string(), |path| path.display().to_string())
         })
         .collect();
-    Ok((!holders.is_empty()).then(|| format!("{} is made of it", holders.join(", "))))
+    Ok((!holders.is_empty()).then(|| format!("it is part of {}", holders.join(", "))))
 }
 
 fn swap_devices(swaps: &str) -> impl Iterator<Item = &str> {

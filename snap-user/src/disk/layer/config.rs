@@ -113,7 +113,7 @@ fn parse(text: &str) -> Result<Config, DiskError> {
             _ => {
                 return Err(DiskError::Io {
                     what: format!("read line {} of {PATH}", number + 1),
-                    source: io::Error::new(io::ErrorKind::InvalidData, "it should be NAME DEVICE"),
+                    cause: io::Error::new(io::ErrorKind::InvalidData, "it should be NAME DEVICE"),
                 });
             }
         }

@@ -1,0 +1,104 @@
+//! Devices that fail while a disk's half is taken: nobody hangs, no device stays suspended, and whoever was told that something is
+//! on the disk finds it there when the devices work again.
+
+use guest_tests::disk::base::{Base, Kind::Linear};
+use guest_tests::disk::fs::Kind;
+use guest_tests::disk::held::HeldTake;
+use guest_tests::disk::place::Place;
+use guest_tests::disk::snapshot::{assert_nothing_left, done, list, said};
+use guest_tests::disk::{Disk, dm};
+use guest_tests::sectors::{Floor, Grain, Mode};
+use guest_tests::{controller::freezeframe, sh};
+use snap_common::phase::Phase;
+
+/// In which something is written or read beneath.
+const PHASES: [Phase; 3] = [Phase::FreezeFs, Phase::SwitchFs, Phase::ThawFs];
+
+/// What fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// Every request.
+    Everything,
+    /// Every write.
+    Writes,
+}
+
+/// The device fails while the take is held, and works again when the take is over.
+fn check(device: &str, phase: Phase, failure: Failure) {
+    let disk = Disk::usual();
+    // Both can be made to fail.
+    let under = dm::linear("under", &disk.part("data"));
+    let key = dm::linear("key", &disk.part("key"));
+    let mut place = Place::on(Base::on(Linear, &under), Kind::Ext4, key);
+    let mut writer = place.writer(Mode::Direct);
+    writer.goes_on(100);
+    let must = writer.live(Floor::Flushed).or_newer();
+    let held = HeldTake::at(phase, &place.what(&[writer.target.pid()]));
+    let works = dm::table(device);
+    let fails = match failure {
+        Failure::Everything => {
+            let sectors = dm::sectors(&format!("/dev/mapper/{device}"));
+            format!("0 {sectors} error")
+        }
+        // Never up, and down for as long as it takes.
+        Failure::Writes => format!("{} 0 3600 1 error_writes", works.replace("linear", "flakey")),
+    };
+    dm::replace(device, &fails);
+    let output = held.let_go();
+    if !output.status.success() {
+        let said = said(&output);
+        assert!(
+            said.lines().count() >= 1 && said.contains("freezeframe"),
+            "{said}"
+        );
+    }
+    // Long enough for the writer to meet what fails.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    dm::replace(device, &works);
+    dm::assert_all_live();
+    drop(writer);
+    // A filesystem that met an error may be read-only by now, and a store may be invalid; so it is done with as one who has to.
+    let mut unmounted = false;
+    for snapshot in list() {
+        let id = snapshot["id"].as_str().expect("it has an id");
+        if !freezeframe(&["commit", id]).status.success() {
+            if !unmounted {
+                place.unmount();
+                unmounted = true;
+            }
+            done(&["discard", id]);
+        }
+    }
+    assert_nothing_left();
+    assert!(list().is_empty());
+    place.unmount();
+    sh(&format!(
+        "e2fsck -f -y {} >/dev/null || test $? = 1",
+        place.base.node
+    ));
+    place.remount();
+    let wrong = must.wrong(&place.mounted().open("direct"), Grain::Sector);
+    assert_eq!(wrong, [""; 0], "{device} failed in {}: {output:?}", phase.name());
+    place.mounted().assert_writable();
+}
+
+#[test]
+fn the_device_beneath_the_origin_fails() {
+    for phase in PHASES {
+        check("under", phase, Failure::Everything);
+    }
+}
+
+#[test]
+fn the_device_beneath_the_store_fails() {
+    for phase in PHASES {
+        check("key", phase, Failure::Everything);
+    }
+}
+
+#[test]
+fn the_devices_do_not_take_writes() {
+    for device in ["under", "key"] {
+        check(device, Phase::SwitchFs, Failure::Writes);
+    }
+}
