@@ -464,6 +464,19 @@ fn who_can_write_is_named_and_nothing_is_changed() {
 }
 
 #[test]
+fn what_does_not_do_for_an_overlay_stays_as_it_is() {
+    let disk = Disk::split(&[("data", 300)]);
+    sh(&format!("mkfs.vfat {} >/dev/null", disk.part("data")));
+    let mount = Mount::new(&disk.part("data"), "data");
+    sh(&format!("echo old >{}", mount.path("file")));
+    refused(
+        &["take", "--no-daemon", "--union", &mount.dir],
+        &["no overlay over its vfat"],
+    );
+    assert_no_union(&mount);
+}
+
+#[test]
 fn who_comes_by_another_way_cannot_write_to_what_lies_beneath() {
     let (_disk, mount) = ext4();
     let folder = mount.path("folder");
