@@ -196,6 +196,8 @@ static int ff_disk_do_thaw(struct ff_disk *disk)
 	}
 	ff_gate_lower(&disk->gate);
 	ff_disk_leave(disk);
+	for (index = 0; index < disk->fs_count; index++)
+		ff_fs_let_go(&disk->filesystems[index]);
 	return err;
 }
 
@@ -313,7 +315,7 @@ static int ff_disk_read_filesystems(struct ff_snapshot *snap, struct ff_disk *di
 
 		if (copy_from_user(&fs->user, &from[index], sizeof(fs->user)))
 			return ff_disk_fail_early(snap, -EFAULT, FF_REASON_BAD_POINTER, index, -1);
-		if (fs->user.reserved)
+		if ((fs->user.flags & ~FF_FS_READ_ONLY) || fs->user.reserved)
 			return ff_disk_fail_early(snap, -EINVAL, FF_REASON_BAD_ARGUMENT, index, -1);
 		disk->fs_count = index + 1;
 		err = ff_fs_resolve(fs, &reason);

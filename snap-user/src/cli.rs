@@ -58,7 +58,7 @@ pub enum Command {
 #[command(after_help = EXIT_CODES)]
 pub struct TakeArgs {
     /// Processes to snapshot, all at the same instant
-    #[arg(long = "pid", required_unless_present_any = ["fs", "all"], num_args = 1.., value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long = "pid", required_unless_present_any = ["fs", "all", "unions"], num_args = 1.., value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub pids: Vec<i32>,
     /// Which filesystems with them.
     #[command(flatten)]
@@ -178,10 +178,12 @@ pub struct ManArgs {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use clap::{CommandFactory as _, Parser as _};
 
     use super::{Cli, Command};
-    use crate::disk::ask::Filesystems;
+    use crate::disk::ask::{Filesystems, Unfreezable};
     use crate::how::{Arm, Freeze, Room};
     use crate::processes::Targets;
     use crate::take::Output;
@@ -248,11 +250,21 @@ mod tests {
         );
         let all = request("freezeframe take --all --exempt sshd 7");
         assert_eq!(all.job.disk.filesystems, Filesystems::All);
+        assert_eq!(
+            disk("freezeframe take --all --fs /dev/shm --unfreezable remount-ro").filesystems,
+            Filesystems::AllAnd(vec!["/dev/shm".into()])
+        );
+        assert_eq!(disk("freezeframe take --fs /srv").unfreezable, Unfreezable::Fail);
+        assert_eq!(
+            disk("freezeframe take --union /srv --pid 1").unions,
+            vec![PathBuf::from("/srv")]
+        );
         let exempt = vec!["sshd".to_owned(), "7".to_owned()];
         assert_eq!(all.job.targets, Targets::Everyone { exempt });
         for wrong in [
             "freezeframe take --all --pid 1",
             "freezeframe take --pid 1 --exempt 2",
+            "freezeframe take --pid 1 --unfreezable remount-ro",
             "freezeframe take --pid 1 --keep",
             "freezeframe take --fs / --snapblockdev /dev/x --chunk 9",
         ] {

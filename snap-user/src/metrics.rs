@@ -276,6 +276,7 @@ mod tests {
                 thaw_ns: 2,
                 sync_pages: 7,
                 freeze_pages: 5,
+                read_only: None,
             }],
             devices: vec![DeviceReport {
                 top: "ff-srv".into(),
@@ -285,6 +286,7 @@ mod tests {
                 can_overflow: false,
                 overflows_after_bytes: None,
             }],
+            unions: Vec::new(),
         }
     }
 

@@ -12,10 +12,11 @@ use serde::Serialize;
 use crate::disk::blockdev::SECTOR;
 use crate::disk::dm::{Dm, SnapshotStatus};
 use crate::disk::error::DiskError;
-use crate::disk::find;
 use crate::disk::live::{self, Live};
 use crate::disk::record::{AtShutdown, DeviceRecord, Record, State};
 use crate::disk::store::Store;
+use crate::disk::union::life::UnionEntry;
+use crate::disk::{find, union};
 
 /// What `ls --json` prints. Fields are only ever added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,6 +25,8 @@ pub struct Listing {
     pub stores: Vec<StoreEntry>,
     /// The snapshots on them.
     pub snapshots: Vec<SnapshotEntry>,
+    /// Filesystems with an overlay over them.
+    pub unions: Vec<UnionEntry>,
 }
 
 /// One store.
@@ -132,6 +135,14 @@ pub enum StoreHealth {
 /// When the device mapper or the stores cannot be read.
 pub fn list(interval: Duration) -> Result<Listing, DiskError> {
     let stores = find::stores()?;
+    let mut listing = Listing {
+        stores: Vec::new(),
+        snapshots: Vec::new(),
+        unions: union::life::list()?,
+    };
+    if stores.is_empty() {
+        return Ok(listing); // the device mapper need not be there
+    }
     let dm = Dm::open()?;
     let first = used(&dm, &stores)?;
     let clock = Instant::now();
@@ -139,10 +150,6 @@ pub fn list(interval: Duration) -> Result<Listing, DiskError> {
         sleep(interval);
     }
     let elapsed = clock.elapsed();
-    let mut listing = Listing {
-        stores: Vec::new(),
-        snapshots: Vec::new(),
-    };
     for store in &stores {
         listing.stores.push(StoreEntry {
             device: store.device().display().to_string(),

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::disk::ls::{DeviceEntry, Listing, Shown, SnapshotEntry, StoreHealth};
+use crate::disk::union::life as union;
 use crate::report::bytes;
 
 impl Listing {
@@ -10,7 +11,7 @@ impl Listing {
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = String::new();
-        if self.snapshots.is_empty() {
+        if self.snapshots.is_empty() && self.unions.is_empty() {
             text.push_str("no snapshots on disk\n");
         } else {
             text.push_str("ID        TAKEN                STATE        ON                        STORE               OUTLOOK\n");
@@ -32,6 +33,7 @@ impl Listing {
                 );
             }
         }
+        self.add_unions(&mut text);
         for store in &self.stores {
             let _ = writeln!(
                 text,
@@ -43,6 +45,36 @@ impl Listing {
         }
         text
     }
+}
+
+impl Listing {
+    fn add_unions(&self, text: &mut String) {
+        for entry in &self.unions {
+            let outlook = match entry.state {
+                union::Shown::Armed => "a take is under way".to_owned(),
+                union::Shown::Abandoned => format!("not whole: `freezeframe discard {}`", entry.id),
+                union::Shown::Active => "in memory: gone when the machine stops".to_owned(),
+            };
+            for (index, lower) in entry.filesystems.iter().enumerate() {
+                let (id, taken, state) = if index == 0 {
+                    (entry.id.as_str(), utc(entry.instant_unix_ns), entry.state.name())
+                } else {
+                    ("", String::new(), "")
+                };
+                let _ = writeln!(
+                    text,
+                    "{id:<8}  {taken:<19}  {state:<11}  {:<24}  {:<18}  {outlook}",
+                    lower.mount,
+                    fill(lower.used_bytes, lower.total_bytes),
+                );
+            }
+        }
+    }
+}
+
+fn fill(used_bytes: u64, total_bytes: u64) -> String {
+    let percent = u128::from(used_bytes) * 100 / u128::from(total_bytes.max(1));
+    format!("{percent} % of {}", bytes(total_bytes))
 }
 
 impl Shown {
@@ -62,8 +94,7 @@ impl Shown {
 
 impl DeviceEntry {
     fn fill(&self) -> String {
-        let percent = u128::from(self.used_bytes) * 100 / u128::from(self.total_bytes.max(1));
-        format!("{percent} % of {}", bytes(self.total_bytes))
+        fill(self.used_bytes, self.total_bytes)
     }
 
     fn outlook(&self, entry: &SnapshotEntry) -> String {
@@ -129,7 +160,7 @@ fn utc(unix_ns: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::utc;
+    use super::{union, utc};
     use crate::disk::ls::{DeviceEntry, Listing, Shown, SnapshotEntry, StoreHealth};
     use crate::disk::record::AtShutdown;
 
@@ -169,6 +200,7 @@ mod tests {
                     at_shutdown: AtShutdown::Keep,
                     devices: vec![device.clone()],
                 }],
+                unions: Vec::new(),
             }
             .table()
         };
@@ -181,5 +213,31 @@ mod tests {
         assert!(table(&device).contains("cannot overflow"));
         device.store = StoreHealth::Overflow;
         assert!(table(&device).contains("OVERFLOWED"));
+    }
+
+    #[test]
+    fn unions_are_listed_too() {
+        let table = Listing {
+            stores: Vec::new(),
+            snapshots: Vec::new(),
+            unions: vec![union::UnionEntry {
+                id: "00c0ffee".to_owned(),
+                kind: "union",
+                state: union::Shown::Active,
+                created_unix_ms: 1,
+                instant_unix_ns: 0,
+                targets: Vec::new(),
+                filesystems: vec![union::LowerEntry {
+                    mount: "/srv".to_owned(),
+                    kind: "ext4".to_owned(),
+                    origin: "/run/x".into(),
+                    used_bytes: 1 << 20,
+                    total_bytes: 4 << 20,
+                }],
+            }],
+        }
+        .table();
+        assert!(table.contains("union        /srv "), "{table}");
+        assert!(table.contains("25 % of 4.0 MiB     in memory"), "{table}");
     }
 }
