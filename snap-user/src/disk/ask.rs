@@ -35,7 +35,7 @@ pub struct DiskArgs {
     #[arg(long = "union", num_args = 1.., value_name = "MOUNT")]
     pub unions: Vec<PathBuf>,
     /// With --all, leave these processes out, by id or by name
-    #[arg(long, num_args = 1.., value_name = "PID|NAME", requires = "all")]
+    #[arg(long, num_args = 1.., value_name = "PID|NAME", requires = "all", conflicts_with = "pids")]
     pub exempt: Vec<String>,
     /// Keep the filesystems as they are at the instant: from then on, what is written goes to this block device
     #[arg(long, value_name = "DEV")]

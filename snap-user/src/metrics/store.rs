@@ -113,7 +113,7 @@ mod tests {
         let text = show(std::slice::from_ref(&slice));
         for line in ["used_bytes", "size_bytes", "overflow_seconds", "overflowed"]
             .iter()
-            .zip(["4096", "8192", "+Inf", "0"])
+            .zip(["4096", "8192", "inf", "0"])
             .map(|(name, value)| {
                 format!("freezeframe_store_{name}{{device=\"ff-srv\",snapshot=\"00c0ffee\"}} {value}\n")
             })
