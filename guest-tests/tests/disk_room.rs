@@ -69,7 +69,7 @@ fn a_store_that_is_extended_in_time_takes_more() {
     let before = snapshot.listed();
     let used = before["devices"][0]["used_bytes"].as_u64().expect("a number");
     assert!(used > 20 << 20, "{before}");
-    refused(&["extend", &snapshot.id], &[&snapshot.id]);
+    refused(&["extend", &snapshot.id], &[&place.store, "larger"]);
     dm::replace("key", &format!("0 {} linear {part} 0", 300 << 11));
     done(&["extend", &snapshot.id, "--by", "100M"]);
     assert!(fill(&place, "second", 60), "there is room now");
