@@ -331,6 +331,8 @@ fn what_cannot_be_read_only_is_refused() {
 
 /// An ext4 with a file.
 fn ext4() -> (Disk, Mount) {
+    // What a failed test left.
+    sh("for dir in /run/freezeframe/union-*; do freezeframe discard ${dir##*-} 2>/dev/null || true; done");
     let disk = Disk::split(&[("data", 300)]);
     let mount = Kind::Ext4.fresh(&disk.part("data"), "data");
     sh(&format!(
