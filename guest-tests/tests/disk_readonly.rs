@@ -261,7 +261,7 @@ fn an_overlay_on_a_tmpfs_is_read_only_with_it() {
     let upper = Place::tmpfs("upper");
     let over = Place(format!("{MOUNTS}/over"));
     sh(&format!(
-        "mkdir -p {0}/l {0}/u {0}/w {1}; echo text >{0}/l/file
+        "mkdir -p {0}/l {0}/u {0}/w {1}; echo some text >{0}/l/file
          mount -t overlay -o lowerdir={0}/l,upperdir={0}/u,workdir={0}/w over {1}",
         upper.0, over.0
     ));
