@@ -55,6 +55,12 @@ pub fn rounds_of(usually: usize, soaking: usize) -> usize {
     }
 }
 
+/// The first so many of the cases; under `cargo xtask soak` all of them.
+#[must_use]
+pub fn few<T>(cases: &[T], usually: usize) -> &[T] {
+    &cases[..rounds_of(usually, cases.len())]
+}
+
 /// How long a test waits before it gives up: longer on the debug kernel.
 #[must_use]
 pub fn patience(seconds: u64) -> Duration {

@@ -12,7 +12,7 @@ use guest_tests::disk::place::Place;
 use guest_tests::disk::snapshot::Snapshot;
 use guest_tests::memory::Memory as _;
 use guest_tests::target::Target;
-use guest_tests::{rounds_of, sh};
+use guest_tests::{few, rounds_of, sh};
 
 /// Where copies of databases are opened.
 const COPY: &str = "/tmp/disk/copy";
@@ -78,7 +78,7 @@ fn sqlite(kind: Kind, journal: &str) {
     let arguments = ["stdbuf", "-o0", "sqlite3", "-cmd", full, &file];
     let mut committer = Committer(Target::spawn("committer", &arguments));
     let look = |file: &str| commits(&sh(&format!("sqlite3 {file} '{LOOK}'")));
-    for _ in 0..rounds_of(3, 30) {
+    for _ in 0..rounds_of(2, 30) {
         committer.goes_on(20);
         let snapshot = place.what(&committer.pids()).take();
         committer.goes_on(20);
@@ -95,18 +95,11 @@ fn sqlite(kind: Kind, journal: &str) {
 }
 
 #[test]
-fn sqlite_with_a_rollback_journal_on_ext4() {
-    sqlite(Kind::Ext4, "delete");
-}
-
-#[test]
-fn sqlite_with_a_write_ahead_log_on_ext4() {
-    sqlite(Kind::Ext4, "wal");
-}
-
-#[test]
-fn sqlite_with_a_write_ahead_log_on_xfs() {
-    sqlite(Kind::Xfs, "wal");
+fn a_database_of_sqlite_holds_what_was_acknowledged() {
+    let cases = [(Kind::Xfs, "wal"), (Kind::Ext4, "delete"), (Kind::Ext4, "wal")];
+    for (kind, journal) in few(&cases, 2) {
+        sqlite(*kind, journal);
+    }
 }
 
 /// A running PostgreSQL server.
@@ -187,11 +180,8 @@ fn postgres(kind: Kind) {
 }
 
 #[test]
-fn postgresql_on_ext4() {
-    postgres(Kind::Ext4);
-}
-
-#[test]
-fn postgresql_on_xfs() {
-    postgres(Kind::Xfs);
+fn a_server_of_postgresql_holds_what_was_acknowledged() {
+    for kind in few(&[Kind::Ext4, Kind::Xfs], 1) {
+        postgres(*kind);
+    }
 }

@@ -8,11 +8,11 @@ use guest_tests::disk::place::Place;
 use guest_tests::disk::snapshot::{assert_nothing_left, done, list, said};
 use guest_tests::disk::{Disk, dm};
 use guest_tests::sectors::{Floor, Grain, Mode};
-use guest_tests::{controller::freezeframe, sh};
+use guest_tests::{controller::freezeframe, few, sh};
 use snap_common::phase::Phase;
 
 /// In which something is written or read beneath.
-const PHASES: [Phase; 3] = [Phase::FreezeFs, Phase::SwitchFs, Phase::ThawFs];
+const PHASES: [Phase; 3] = [Phase::SwitchFs, Phase::FreezeFs, Phase::ThawFs];
 
 /// What fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,15 +84,15 @@ fn check(device: &str, phase: Phase, failure: Failure) {
 
 #[test]
 fn the_device_beneath_the_origin_fails() {
-    for phase in PHASES {
-        check("under", phase, Failure::Everything);
+    for phase in few(&PHASES, 2) {
+        check("under", *phase, Failure::Everything);
     }
 }
 
 #[test]
 fn the_device_beneath_the_store_fails() {
-    for phase in PHASES {
-        check("key", phase, Failure::Everything);
+    for phase in few(&PHASES, 1) {
+        check("key", *phase, Failure::Everything);
     }
 }
 

@@ -35,17 +35,17 @@ fn failures(kind: Kind, takes: usize, deadline: &str) -> Vec<String> {
 
 #[test]
 fn stores_into_mapped_files_of_ext4_do_not_hold_up_the_stop() {
-    assert_eq!(failures(Kind::Ext4, rounds(8), "5000"), [""; 0]);
+    assert_eq!(failures(Kind::Ext4, rounds(4), "5000"), [""; 0]);
 }
 
 #[test]
 fn stores_into_mapped_files_of_xfs_do_not_hold_up_the_stop() {
-    assert_eq!(failures(Kind::Xfs, rounds(8), "5000"), [""; 0]);
+    assert_eq!(failures(Kind::Xfs, rounds(4), "5000"), [""; 0]);
 }
 
 #[test]
 fn without_the_gate_they_do_and_all_is_thawed() {
     let _knob = Knob::set("test_no_gate", 1);
-    let failures = failures(Kind::Ext4, 4, "1000");
+    let failures = failures(Kind::Ext4, 3, "1000");
     assert!(!failures.is_empty(), "the stop had its locks in spite of it");
 }

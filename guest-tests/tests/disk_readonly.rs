@@ -261,7 +261,7 @@ fn an_overlay_on_a_tmpfs_is_read_only_with_it() {
     let upper = Place::tmpfs("upper");
     let over = Place(format!("{MOUNTS}/over"));
     sh(&format!(
-        "mkdir -p {0}/l {0}/u {0}/w {1}; echo text >{0}/l/file
+        "mkdir -p {0}/l {0}/u {0}/w {1}; echo some text >{0}/l/file
          mount -t overlay -o lowerdir={0}/l,upperdir={0}/u,workdir={0}/w over {1}",
         upper.0, over.0
     ));
@@ -331,6 +331,8 @@ fn what_cannot_be_read_only_is_refused() {
 
 /// An ext4 with a file.
 fn ext4() -> (Disk, Mount) {
+    // What a failed test left.
+    sh("for dir in /run/freezeframe/union-*; do freezeframe discard ${dir##*-} 2>/dev/null || true; done");
     let disk = Disk::split(&[("data", 300)]);
     let mount = Kind::Ext4.fresh(&disk.part("data"), "data");
     sh(&format!(

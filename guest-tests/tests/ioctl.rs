@@ -100,7 +100,7 @@ fn ten_thousand_malformed_calls() {
                 filesystem.fd = root.as_raw_fd();
                 // The first flag is known, but not for what can freeze.
                 filesystem.flags = 1 << (random.next() % 32);
-                if random.next() % 2 == 0 {
+                if random.next().is_multiple_of(2) {
                     (filesystem.flags, filesystem.reserved) = (0, filesystem.flags);
                 }
                 take.filesystems = &raw mut filesystem as u64;

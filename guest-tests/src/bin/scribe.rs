@@ -26,8 +26,10 @@ fn main() {
             }
             ("store", Ok(number)) => {
                 let page = pages[number].as_ref().expect("it is mapped");
+                // SAFETY: the page is mapped, and stays so.
+                let byte = unsafe { page.0.read_volatile() };
                 // SAFETY: the page is mapped for writing, and stays so.
-                unsafe { page.0.write_volatile(page.0.read_volatile().wrapping_add(1)) };
+                unsafe { page.0.write_volatile(byte.wrapping_add(1)) };
                 Ok(())
             }
             ("map", Ok(number)) => map(&file(&files, number)).map(|page| pages[number] = Some(page)),

@@ -259,7 +259,10 @@ mod tests {
             fd: Some(3),
             path: "/x".into(),
         };
-        assert_eq!(lines(&[file.clone()]), "\n  7 (cat), descriptor 3: /x");
+        assert_eq!(
+            lines(std::slice::from_ref(&file)),
+            "\n  7 (cat), descriptor 3: /x"
+        );
         assert!(lines(&vec![file; 60]).ends_with("\n  and 10 more"));
     }
 }

@@ -174,7 +174,7 @@ pub(super) fn end(union: &Union) -> Result<(), DiskError> {
     for overlay in &overlays {
         // It may have been opened since.
         unmount_call(&overlay.point, UnmountFlags::NOFOLLOW)
-            .map_err(|errno| in_use(union, overlay, errno.into()))?;
+            .map_err(|errno| in_use(union, overlay, &errno.into()))?;
     }
     for index in (0..union.filesystems.len()).rev() {
         end_lower(union, index, &mounts)?;
@@ -224,11 +224,11 @@ fn unused(union: &Union, overlay: &Mount, mounts: &[Mount]) -> Result<(), DiskEr
     if openfiles::users(overlay.devno, &overlay.point).is_empty() {
         Ok(())
     } else {
-        Err(in_use(union, overlay, std::io::ErrorKind::ResourceBusy.into()))
+        Err(in_use(union, overlay, &std::io::ErrorKind::ResourceBusy.into()))
     }
 }
 
-fn in_use(union: &Union, overlay: &Mount, error: std::io::Error) -> DiskError {
+fn in_use(union: &Union, overlay: &Mount, error: &std::io::Error) -> DiskError {
     let users = openfiles::users(overlay.devno, &overlay.point);
     let why = if users.is_empty() {
         format!("{} cannot be unmounted ({error})", overlay.point.display())
