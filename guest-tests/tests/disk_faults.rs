@@ -1,6 +1,5 @@
 //! Whatever dies or fails while a disk's half is taken, nobody hangs, no device stays suspended, and the filesystem is as it was.
 
-use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -85,13 +84,16 @@ fn a_filesystem_that_is_frozen_already() {
     let taken = place.what(&[writer.target.pid()]).try_take();
     // Whoever froze it has it frozen still.
     let before = writer.says();
-    let touched = place.mounted().path("touched");
-    let mut touch = Command::new("touch").arg(touched).spawn().expect("touch runs");
-    sleep(Duration::from_secs(1));
-    assert_eq!(touch.try_wait().expect("it is ours"), None, "it was thawed");
+    let mut writing = std::process::Command::new("touch")
+        .arg(place.mounted().path("touched"))
+        .spawn()
+        .expect("touch runs");
+    sleep(Duration::from_secs(3));
+    let written = writing.try_wait().expect("it can be asked");
+    assert!(written.is_none(), "it was thawed");
     assert_eq!(writer.says(), before);
     assert!(fsfreeze("-u", &place.mounted().dir).status.success());
-    assert!(touch.wait().expect("it is ours").success());
+    assert!(writing.wait().expect("it ends").success());
     match taken {
         // Since 6.6 freezes nest.
         Ok(snapshot) => snapshot.commit(),

@@ -212,7 +212,7 @@ fn a_store_that_fills_is_told_of_and_extended() {
     snapshot.commit();
     let said = daemon.stop();
     assert!(
-        said.contains(&format!("on data fills: ")) && said.contains("full in "),
+        said.contains("on data fills: ") && said.contains("full in "),
         "{said}"
     );
     assert!(said.contains("extended the store of "), "{said}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::kernel::Series;
-use crate::suite::{self, Settings, Tally};
+use crate::suite::{Extent, Settings, Tally};
 use crate::test;
 
 /// The guest suites with FF_SOAK=1: the same tests, for much longer.
@@ -18,9 +18,9 @@ pub struct Args {
     /// Only the suites whose name contains this
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// How many guests run at once [default: as many as there are processors, four at most]
-    #[arg(long, value_name = "N")]
-    jobs: Option<usize>,
+    /// How many guests run at once: each has two processors, but seldom uses more than one
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    jobs: usize,
     /// When one suite has taken too long; on the debug kernel, six times that
     #[arg(long, default_value_t = 6 * 3600, value_name = "SECS")]
     timeout: u64,
@@ -31,7 +31,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let settings = Settings {
         env: vec![("FF_SOAK".to_owned(), "1".to_owned())],
         libtest: Vec::new(),
-        jobs: suite::jobs(args.jobs),
+        extent: Extent::Long,
+        jobs: args.jobs,
         timeout: Duration::from_secs(args.timeout),
     };
     let mut tally = Tally::default();

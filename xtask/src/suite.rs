@@ -1,7 +1,6 @@
 //! Suites: test binaries and jobs, each in a guest of its own, counted.
 
 use std::fs;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,11 +25,36 @@ pub struct Suite {
     variant: Variant,
 }
 
+/// Suites that take minutes each: `cargo xtask soak` runs them, and `cargo xtask test` where they are asked for by name.
+const LONG: [&str; 7] = [
+    "disk_db",
+    "disk_errors",
+    "disk_faults",
+    "disk_readonly",
+    "disk_reset",
+    "disk_room",
+    "disk_watch",
+];
+
+/// Leaves those that take long to soak.
+pub fn leave_long(suites: &mut Vec<Suite>) {
+    suites.retain(|suite| !LONG.contains(&suite.name.as_str()));
+}
+
 /// A suite whose name ends like this may reset its guest, and is run again when that has booted.
 const RESETS: &str = "_reset";
 
 /// How many times such a suite's guest may boot.
 const BOOTS: u32 = 500;
+
+/// How much is run where nothing is asked for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All but the long suites.
+    Usual,
+    /// All of them.
+    Long,
+}
 
 /// How to run the suites.
 pub struct Settings {
@@ -38,17 +62,12 @@ pub struct Settings {
     pub env: Vec<(String, String)>,
     /// Arguments for libtest.
     pub libtest: Vec<String>,
+    /// Whether the long suites run, too.
+    pub extent: Extent,
     /// How many guests run at once.
     pub jobs: usize,
     /// When a suite has failed by its length alone, where the kernel is as fast as a supported one.
     pub timeout: Duration,
-}
-
-/// As many guests at once as there are processors: each has two, but seldom uses more than one. No more than four, for their
-/// memory.
-pub fn jobs(wanted: Option<usize>) -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    wanted.unwrap_or_else(|| processors.min(4)).max(1)
 }
 
 /// Passed and failed so far.
@@ -159,7 +178,7 @@ struct Run {
 /// Runs `suites` on each of `kernels`, several at once, and counts them.
 pub fn run(suites: &[Suite], kernels: &[Series], settings: &Settings, tally: &mut Tally) -> Result<()> {
     let runs = runs(suites, kernels, settings)?;
-    let workers = settings.jobs.min(runs.len());
+    let workers = settings.jobs.clamp(1, runs.len().max(1));
     let (next, tally) = (AtomicUsize::new(0), Mutex::new(tally));
     std::thread::scope(|scope| {
         for _ in 0..workers {

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::kernel::Series;
 use crate::setup::{self, Need};
-use crate::suite::{self, Settings, Tally};
+use crate::suite::{self, Extent, Settings, Tally};
 use crate::{build, run, step};
 
 /// Runs the tests; the last line counts the suites that passed and failed.
@@ -19,9 +19,9 @@ pub struct Args {
     /// Only the suites whose name contains this, and not the host's
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// How many guests run at once [default: as many as there are processors, four at most]
-    #[arg(long, value_name = "N")]
-    jobs: Option<usize>,
+    /// How many guests run at once: each has two processors, but seldom uses more than one
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    jobs: usize,
     /// Only the tests that need no guest
     #[arg(long, conflicts_with_all = ["kernel", "only"])]
     host_only: bool,
@@ -35,7 +35,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let settings = Settings {
         env: Vec::new(),
         libtest: args.libtest.clone(),
-        jobs: suite::jobs(args.jobs),
+        extent: Extent::Usual,
+        jobs: args.jobs,
         timeout: Duration::from_secs(1200),
     };
     let mut tally = Tally::default();
@@ -77,6 +78,9 @@ pub fn guests(
     build::controller()?;
     let mut suites = suite::all()?;
     drop(lock);
+    if only.is_none() && settings.extent == Extent::Usual {
+        suite::leave_long(&mut suites);
+    }
     if let Some(only) = only {
         suites.retain(|suite| suite.name.contains(only));
         if suites.is_empty() {
