@@ -114,6 +114,12 @@ impl Drop for Daemon {
             self.0.kill().unwrap();
             self.0.wait().unwrap();
         }
+        // A test that fails may find the reason there.
+        if let (true, Some(said)) = (std::thread::panicking(), &mut self.0.stderr) {
+            let mut text = String::new();
+            let _ = said.read_to_string(&mut text);
+            eprintln!("the daemon said: {text}");
+        }
     }
 }
 

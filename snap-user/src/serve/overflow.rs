@@ -1,6 +1,6 @@
 //! What is done about a store that fills.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::str::FromStr;
 
@@ -39,15 +39,15 @@ impl FromStr for OnOverflow {
 /// Does it.
 pub(super) struct Remedy {
     what: OnOverflow,
-    /// Snapshots that could not be extended; tried again when they come to the next level.
-    refused: BTreeSet<String>,
+    /// Snapshots that could not be extended, and why: told once, and tried again, for room may come.
+    refused: BTreeMap<String, String>,
 }
 
 impl Remedy {
     pub(super) fn new(what: OnOverflow) -> Self {
         Self {
             what,
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
         }
     }
 
@@ -66,9 +66,7 @@ impl Remedy {
                 }
             }
             OnOverflow::Extend => {
-                let soon = matches!(outlook.level, Level::Nearly | Level::Close);
-                let refused = self.refused.contains(&reading.snapshot) && outlook.news.is_none();
-                if soon && !refused {
+                if matches!(outlook.level, Level::Nearly | Level::Close) {
                     self.extend(reading, slices).await;
                 }
             }
@@ -98,8 +96,10 @@ impl Remedy {
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };
-        eprintln!("freezeframe: the store of {id} is not extended: {failure}");
-        self.refused.insert(id);
+        if self.refused.get(&id) != Some(&failure) {
+            eprintln!("freezeframe: the store of {id} is not extended: {failure}");
+            self.refused.insert(id, failure);
+        }
     }
 }
 
