@@ -85,7 +85,7 @@ impl Daemon {
         );
         // Loading the BPF programs takes seconds in a guest without KVM.
         let begin = Instant::now();
-        while begin.elapsed() < patience(60) {
+        while begin.elapsed() < patience(240) {
             if UnixStream::connect("/run/freezeframe.sock").is_ok() {
                 return daemon;
             }

@@ -39,7 +39,7 @@ mkdir -p /mnt/data
 mount /dev/mapper/data /mnt/data
 dd if=/dev/zero of=/mnt/data/file bs=1M count=32 conv=fsync status=none
 freezeframe serve >"$work/serve.log" 2>&1 &
-wait_for 30 curl -sf http://127.0.0.1:9188/metrics
+wait_for 240 curl -sf http://127.0.0.1:9188/metrics
 curl -sf http://127.0.0.1:9188/metrics | promtool check metrics
 prometheus --config.file=prometheus.yml --storage.tsdb.path="$work/prometheus" --log.level=warn \
     >"$work/prometheus.log" 2>&1 &
