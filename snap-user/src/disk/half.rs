@@ -228,12 +228,6 @@ impl Active {
         Ok(self.report)
     }
 
-    /// What is reported.
-    #[must_use]
-    pub fn report(&self) -> &DiskReport {
-        &self.report
-    }
-
     /// The rest of the take failed: nothing is to be left of it.
     ///
     /// # Errors
