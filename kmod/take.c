@@ -354,11 +354,14 @@ err_thaw:
  */
 static int ff_instant(struct ff_snapshot *snap)
 {
-	unsigned int noio;
+	unsigned int nofs;
 	int err;
 
-	/* Memory must not be waited for that cannot be written back. */
-	noio = memalloc_noio_save();
+	/*
+	 * Memory must not be waited for that a frozen filesystem has to give. What goes to swap may be: no device with
+	 * swap is switched, and a target at its cgroup's limit would be killed for what it has there.
+	 */
+	nofs = memalloc_nofs_save();
 	err = ff_freeze_fs(snap);
 	if (!err)
 		err = ff_stop(snap);
@@ -368,7 +371,7 @@ static int ff_instant(struct ff_snapshot *snap)
 		err = ff_thaw_fs(snap);
 	if (err)
 		ff_disk_end(snap);
-	memalloc_noio_restore(noio);
+	memalloc_nofs_restore(nofs);
 	return err;
 }
 
