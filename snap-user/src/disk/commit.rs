@@ -283,8 +283,11 @@ fn left(dm: &Dm, store: &Path, record: &Record) -> Result<u64, DiskError> {
                     top: device.top.clone(),
                 });
             }
-            // The kernel shows no figures once it has overflowed, but the slice does.
-            Some(SnapshotStatus::Overflow) => u64::from(content(store, record, index)? == Content::Changes),
+            // The kernel shows no figures once it has overflowed; full it was, and the slice itself tells when it is empty.
+            Some(SnapshotStatus::Overflow) => match content(store, record, index)? {
+                Content::Changes => device.store_sectors(),
+                Content::Nothing => 0,
+            },
             Some(SnapshotStatus::Invalid) | None => {
                 return Err(DiskError::State {
                     what: "commit",
@@ -359,7 +362,7 @@ impl Line {
     }
 
     fn end(&self, from: u64, elapsed: Duration) {
-        if self.progress == Progress::Shown {
+        if self.progress == Progress::Shown && from > 0 {
             let clear = if self.terminal { "\r\x1b[K" } else { "" };
             let nanoseconds = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
             let _ = writeln!(

@@ -32,7 +32,7 @@ pub enum DmError {
     #[error("cannot use the device mapper: {0}; load it with `modprobe dm-mod`")]
     NoDeviceMapper(String),
     /// Not root.
-    #[error("cannot use the device mapper: permission denied; run as root")]
+    #[error("cannot look at block devices: permission denied; run as root")]
     Permission,
     /// No device of that name.
     #[error("there is no dm device {0}; see `dmsetup ls`")]

@@ -132,6 +132,14 @@ pub enum DiskError {
         /// What there is.
         tops: String,
     },
+    /// There are several, and none was named.
+    #[error("snapshot {id} has several devices: {tops}; name one with --fs or --device")]
+    Several {
+        /// The snapshot.
+        id: String,
+        /// What there is.
+        tops: String,
+    },
     /// Not one of ours.
     #[error("{} is not mounted by `freezeframe origin`; see `findmnt`", .0.display())]
     NoView(PathBuf),

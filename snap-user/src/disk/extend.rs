@@ -53,11 +53,14 @@ pub fn extend(prefix: &str, by: Option<u64>) -> Result<Vec<Extended>, DiskError>
     let before = store.record(&id)?.clone();
     let live = live::all(&dm, &before)?;
     let state = live::effective(&before, &live);
-    if state != State::Active {
+    if state != State::Active || live.contains(&Live::Old) {
         return Err(DiskError::State {
             what: "extend",
             id,
-            why: format!("it is {state}"),
+            why: match state {
+                State::Active => "a top runs on its old table, without its store".to_owned(),
+                other => format!("it is {other}"),
+            },
             remedy: "only an active snapshot takes more".to_owned(),
         });
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use crate::disk::blockdev::{self, Devno};
+use crate::disk::dm::DmError;
 use crate::disk::error::{DiskError, Doing as _};
 use crate::disk::record::UUID_PREFIX;
 use crate::disk::slot::{self, Found};
@@ -14,8 +15,11 @@ use crate::disk::store::{Store, StoreError};
 ///
 /// # Errors
 ///
-/// When two devices hold the same store.
+/// When we are not root, or two devices hold the same store.
 pub fn stores() -> Result<Vec<Store>, DiskError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(DmError::Permission.into()); // else there would seem to be none
+    }
     let mut found: Vec<(Devno, Store)> = Vec::new();
     for devno in blockdev::all().doing(|| "list the block devices in /sys/class/block".to_owned())? {
         match read(devno) {

@@ -70,8 +70,10 @@ pub enum Shown {
     Abandoned,
     /// What is written goes to the store.
     Active,
-    /// Its tops do not run on the store: their layers are not up.
+    /// Its tops are not there: their layers are not up.
     Down,
+    /// A top runs on its old table: it was started without its store.
+    Bypassed,
     /// It is being merged.
     Merging,
     /// It was being merged: `commit` goes on.
@@ -210,6 +212,7 @@ fn shown(record: &Record, live: &[Live], locked: impl FnOnce() -> bool) -> Shown
         State::Armed if locked() => Shown::Armed,
         State::Armed => Shown::Abandoned,
         State::Active if live.contains(&Live::Snapshot) => Shown::Active,
+        State::Active if live.contains(&Live::Old) => Shown::Bypassed,
         State::Active => Shown::Down,
         State::Merging if live.contains(&Live::Merging) => Shown::Merging,
         State::Merging => Shown::Interrupted,
@@ -336,6 +339,7 @@ impl Shown {
             Self::Abandoned => "abandoned",
             Self::Active => "active",
             Self::Down => "down",
+            Self::Bypassed => "bypassed",
             Self::Merging => "merging",
             Self::Interrupted => "interrupted",
             Self::Discarding => "discarding",
@@ -367,6 +371,9 @@ impl DeviceEntry {
         match entry.state {
             Shown::Abandoned => format!("nothing was switched: `freezeframe discard {id}`"),
             Shown::Down => "`freezeframe layer up`".to_owned(),
+            Shown::Bypassed => format!(
+                "started without its store, as at the instant: `freezeframe discard {id}` (see docs/disk.md)"
+            ),
             Shown::Interrupted => format!("go on with `freezeframe commit {id}`"),
             Shown::Merging => format!("ended by `freezeframe commit {id}`"),
             Shown::Armed | Shown::Discarding => String::new(),
@@ -436,6 +443,7 @@ mod tests {
         assert_eq!(is(State::Armed, Live::Old, false), Shown::Abandoned);
         assert_eq!(is(State::Armed, Live::Snapshot, false), Shown::Active);
         assert_eq!(is(State::Active, Live::Missing, false), Shown::Down);
+        assert_eq!(is(State::Active, Live::Old, false), Shown::Bypassed);
         assert_eq!(is(State::Merging, Live::Snapshot, false), Shown::Interrupted);
         assert_eq!(is(State::Merging, Live::Merging, false), Shown::Merging);
     }

@@ -211,10 +211,10 @@ fn choose(record: &Record, wanted: Option<&str>) -> Result<usize, DiskError> {
                 None => device.top.clone(),
             })
             .collect();
-        DiskError::NoDevice {
-            wanted: wanted.unwrap_or("what was named (nothing)").to_owned(),
-            id: record.id.clone(),
-            tops: tops.join(", "),
+        let (id, tops) = (record.id.clone(), tops.join(", "));
+        match wanted.map(ToOwned::to_owned) {
+            Some(wanted) => DiskError::NoDevice { wanted, id, tops },
+            None => DiskError::Several { id, tops },
         }
     })
 }
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(choose(&record, Some("/srv")).unwrap(), 1);
         assert_eq!(choose(&record, Some("/dev/mapper/ff-x")).unwrap(), 0);
         let error = choose(&record, None).unwrap_err().to_string();
-        assert!(error.ends_with("it has ff-x, ff-y (/srv)"), "{error}");
+        assert!(error.contains("several devices: ff-x, ff-y (/srv);"), "{error}");
     }
 
     #[test]
