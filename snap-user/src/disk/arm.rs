@@ -121,9 +121,9 @@ impl Armed {
             self.dm.create(&record.origin(index), &top.table, Role::Part)?;
             let store = record.store(index);
             let lines = table::numbered(&device.store_table(self.store.device().display()));
-            let lines = lines.map_err(|source| StoreError::Open {
+            let lines = lines.map_err(|cause| StoreError::Open {
                 device: self.store.device().to_owned(),
-                source,
+                cause,
             })?;
             self.dm.create(&store, &lines, Role::Part)?;
             self.blank(&store, device.chunk_sectors)?;
