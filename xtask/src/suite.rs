@@ -29,6 +29,9 @@ const RESETS: &str = "_reset";
 /// How many times such a suite's guest may boot.
 const BOOTS: u32 = 500;
 
+/// A suite with this word in its name runs in a guest whose root is on a layer.
+const ON_A_LAYER: &str = "root";
+
 /// How to run the suites.
 pub struct Settings {
     /// Environment variables for every job.
@@ -113,6 +116,9 @@ pub fn all() -> Result<Vec<Suite>> {
         )?;
         if name.ends_with(RESETS) {
             fs::write(dir.join(job::BOOTS), BOOTS.to_string())?;
+        }
+        if name.split('_').any(|word| word == ON_A_LAYER) {
+            fs::write(dir.join(job::ROOT), "/dev/mapper/ff-root")?;
         }
         suites.push(Suite {
             name,

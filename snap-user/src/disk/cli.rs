@@ -311,11 +311,9 @@ fn run_layer(command: &LayerCommand) -> anyhow::Result<()> {
             let lost = if *without_store {
                 LostStore::GivenUp
             } else {
-                LostStore::Refused {
-                    rootflags: rootflags.clone(),
-                }
+                LostStore::Refused
             };
-            if let Some(path) = layer::root::up(device, Duration::from_secs(*wait), lost)? {
+            if let Some(path) = layer::root::up(device, Duration::from_secs(*wait), rootflags, lost)? {
                 println!("{}", path.display());
             }
         }

@@ -11,21 +11,99 @@ use crate::disk::layer::config::{Config, Entry, PATH};
 use crate::disk::layer::peek::Peek;
 use crate::disk::layer::refusal;
 use crate::disk::layer::up::{self, Guard};
+use crate::disk::live::Live;
 use crate::disk::mounts::Mount;
 use crate::disk::record::{AtShutdown, DmIdentity, Record, State};
 use crate::disk::store::Store;
 use crate::disk::{find, live, marker};
 
-/// What becomes of a root whose marker names a store that is not there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What becomes of a root that has parted from its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LostStore {
-    /// It does not start. The filesystem is mounted with these options, as far as they matter for a look at the marker.
-    Refused {
-        /// `rootflags=` of the kernel's command line.
-        rootflags: String,
-    },
-    /// It starts as it was at the snapshot's instant: what was written since is given up.
+    /// It does not start.
+    Refused,
+    /// It starts without: what is on the store is given up.
     GivenUp,
+}
+
+/// What the root's layer starts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// Its device.
+    Device,
+    /// The snapshot that a store has of it.
+    Snapshot,
+}
+
+/// The guard of a root that is not mounted yet.
+#[derive(Debug)]
+pub struct Inside {
+    peek: Peek,
+    lost: LostStore,
+}
+
+impl Inside {
+    /// What the layer starts on, where the stores that are there have this record of it, or none.
+    ///
+    /// A frozen origin has the marker. Where it is gone, the root was started without its store, and the two have parted.
+    ///
+    /// # Errors
+    ///
+    /// When it must not start, or that cannot be told.
+    pub fn on(
+        &self,
+        dm: &Dm,
+        entry: &Entry,
+        record: Option<&Record>,
+        stores: &[Store],
+    ) -> Result<On, DiskError> {
+        let top = DmIdentity::layer(&entry.name).name;
+        let marker = || self.peek.marker(dm, &entry.device, &top);
+        let Some(record) = record else {
+            if self.lost == LostStore::GivenUp {
+                return Ok(On::Device);
+            }
+            return match marker()? {
+                Some(marker) if !stores.iter().any(|store| store.state().uuid == marker.store) => {
+                    Err(up::without_store(
+                        entry,
+                        &marker,
+                        "attach the store's disk; to give up what is on it for good, boot once with `ffroot=nostore` on the kernel's \
+                     command line",
+                    ))
+                }
+                _ => Ok(On::Device),
+            };
+        };
+        if record.state == State::Merging {
+            return Ok(On::Snapshot); // and nothing may look at the origin
+        }
+        match marker() {
+            Ok(marker) if marker.as_ref().is_none_or(|marker| marker.id != record.id) => match self.lost {
+                LostStore::GivenUp => Ok(On::Device),
+                LostStore::Refused => Err(refusal(
+                    "start",
+                    &entry.name,
+                    format!(
+                        "it has been started without its snapshot {id}, and may have been written to since: what the store of {id} \
+                         has does not go with it any more",
+                        id = record.id
+                    ),
+                    format!(
+                        "boot once with `ffroot=nostore` on the kernel's command line, and give the snapshot up with `freezeframe \
+                         discard {}`; or detach the store",
+                        record.id
+                    ),
+                )),
+            },
+            Ok(_) => Ok(On::Snapshot),
+            // The record is reason enough.
+            Err(error) => {
+                eprintln!("freezeframe: {error}");
+                Ok(On::Snapshot)
+            }
+        }
+    }
 }
 
 /// Starts the layer of the root, which the kernel's command line names by the layer's own path or by the device below it, and
@@ -36,16 +114,21 @@ pub enum LostStore {
 /// # Errors
 ///
 /// When the layer cannot be started, or must not be.
-pub fn up(root: &Path, patience: Duration, lost: LostStore) -> Result<Option<PathBuf>, DiskError> {
+pub fn up(
+    root: &Path,
+    patience: Duration,
+    rootflags: &str,
+    lost: LostStore,
+) -> Result<Option<PathBuf>, DiskError> {
     let dm = Dm::open()?;
     let Some(entry) = entry(root)? else {
         return Ok(None);
     };
-    let guard = match lost {
-        LostStore::Refused { rootflags } => Guard::Inside(Peek::new(&rootflags)),
-        LostStore::GivenUp => Guard::None,
+    let inside = Inside {
+        peek: Peek::new(rootflags),
+        lost,
     };
-    up::start(&dm, &entry, Instant::now() + patience, &guard)?;
+    up::start(&dm, &entry, Instant::now() + patience, &Guard::Inside(inside))?;
     Ok(Some(dm.node(&DmIdentity::layer(&entry.name).name)?))
 }
 
@@ -156,19 +239,34 @@ fn read_only(mount: &Mount) -> bool {
     mount.options.split(',').any(|option| option == "ro")
 }
 
-/// Forgets a marker whose store does not know the snapshot any more. The root's would otherwise stand in the way of a start
-/// without that store.
+/// Forgets the marker of a layer that is up, where it means nothing any more: its store does not know the snapshot, or the layer
+/// was started without it. The root's would otherwise stand in the way of the next start.
 ///
 /// # Errors
 ///
 /// When the stores or the marker cannot be read.
-pub fn forget_void_marker(top: &str) -> Result<(), DiskError> {
+pub fn forget_void_marker(dm: &Dm, top: &str) -> Result<(), DiskError> {
     let Some(marker) = marker::read(top).doing(|| format!("read the marker of {top}"))? else {
         return Ok(());
     };
-    let void = find::stores()?
+    let stores = find::stores()?;
+    let record = stores
         .iter()
-        .any(|store| store.state().uuid == marker.store && store.state().record(&marker.id).is_none());
+        .filter(|store| store.state().uuid == marker.store)
+        .find_map(|store| store.state().record(&marker.id));
+    let void = match record {
+        None => !dm
+            .table(top)?
+            .iter()
+            .any(|line| line.kind.starts_with("snapshot")),
+        // Of a take, a commit or a discard it is theirs to remove.
+        Some(record) => {
+            let index = record.devices.iter().position(|device| device.top == top);
+            record.state == State::Active
+                && index
+                    .is_some_and(|index| live::live(dm, record, index).is_ok_and(|live| live == Live::Old))
+        }
+    };
     if void {
         marker::remove(top, &marker.id);
     }
@@ -181,6 +279,7 @@ mod tests {
 
     use super::{entry, read_only};
     use crate::disk::blockdev::Devno;
+    use crate::disk::live::Live;
     use crate::disk::mounts::Mount;
 
     #[test]

@@ -22,8 +22,8 @@ use crate::disk::dm::{Dm, Role};
 use crate::disk::error::{DiskError, Doing as _};
 use crate::disk::exceptions::{self, Content};
 use crate::disk::layer::config::{Config, Entry};
-use crate::disk::layer::peek::Peek;
-use crate::disk::layer::{passthrough, refusal, root};
+use crate::disk::layer::root::{self, Inside, On};
+use crate::disk::layer::{passthrough, refusal};
 use crate::disk::live::{self, Live};
 use crate::disk::marker::Marker;
 use crate::disk::record::{DmIdentity, Record, State};
@@ -47,9 +47,7 @@ pub enum Guard {
     /// On the root.
     Mounted,
     /// On the layer's own device: it is the root, and not mounted yet.
-    Inside(Peek),
-    /// Nowhere: whatever the store held is given up.
-    None,
+    Inside(Inside),
 }
 
 /// Starts every configured layer, and waits so long for devices that are not there yet. What is being done goes to standard
@@ -119,8 +117,8 @@ pub fn start(dm: &Dm, entry: &Entry, until: Instant, guard: &Guard) -> Result<()
         }
         // Up already, on whatever it should be.
         return match guard {
-            Guard::Mounted => root::forget_void_marker(&identity.name),
-            Guard::Inside(_) | Guard::None => Ok(()),
+            Guard::Mounted => root::forget_void_marker(dm, &identity.name),
+            Guard::Inside(_) => Ok(()),
         };
     }
     let (device, run) = loop {
@@ -178,52 +176,54 @@ fn look(dm: &Dm, entry: &Entry, top: &str, guard: &Guard) -> Result<(PathBuf, Op
             "one of the stores is an old copy: detach that",
         ));
     }
-    if runs.is_empty() {
-        let marker = match guard {
-            Guard::Mounted => marker::read(top).doing(|| format!("read the marker of {top}"))?,
-            Guard::Inside(peek) => peek.marker(dm, &entry.device, top)?,
-            Guard::None => None,
-        };
-        if let Some(marker) = marker {
-            store_is_there(&stores, entry, top, &marker, guard)?;
+    let run = runs.pop();
+    let run = match guard {
+        Guard::Mounted => {
+            if run.is_none()
+                && let Some(marker) = marker::read(top).doing(|| format!("read the marker of {top}"))?
+            {
+                store_is_there(&stores, entry, top, &marker)?;
+            }
+            run
         }
-    }
-    Ok((entry.device.clone(), runs.pop()))
+        Guard::Inside(inside) => match inside.on(dm, entry, run.as_ref().map(|run| &run.record), &stores)? {
+            On::Snapshot => run,
+            On::Device => None,
+        },
+    };
+    Ok((entry.device.clone(), run))
 }
 
 /// Refuses where a marker names a store that is not. Where it is there and does not have the top on a snapshot, that has been
 /// merged, or is to be discarded, or is gone.
-fn store_is_there(
-    stores: &[Store],
-    entry: &Entry,
-    top: &str,
-    marker: &Marker,
-    guard: &Guard,
-) -> Result<(), DiskError> {
+fn store_is_there(stores: &[Store], entry: &Entry, top: &str, marker: &Marker) -> Result<(), DiskError> {
     let Some(store) = stores.iter().find(|store| store.state().uuid == marker.store) else {
-        let remedy = match guard {
-            Guard::Mounted | Guard::None => format!(
+        return Err(without_store(
+            entry,
+            marker,
+            format!(
                 "attach the store's disk and call `freezeframe layer up`; to give up what is on it, remove {}/{top}",
                 marker::FOLDER
             ),
-            Guard::Inside(_) => "attach the store's disk; to give up what is on it for good, boot once with `ffroot=nostore` on the \
-                                 kernel's command line"
-                .to_owned(),
-        };
-        return Err(refusal(
-            "start",
-            &entry.name,
-            format!(
-                "it runs on snapshot {} of the store {}, which is not there, and what was written since would be lost without it",
-                marker.id, marker.store
-            ),
-            remedy,
         ));
     };
-    if matches!(guard, Guard::Mounted) && store.state().record(&marker.id).is_none() {
+    if store.state().record(&marker.id).is_none() {
         marker::remove(top, &marker.id); // void
     }
     Ok(())
+}
+
+/// A layer does not start without its store.
+pub fn without_store(entry: &Entry, marker: &Marker, remedy: impl Into<String>) -> DiskError {
+    refusal(
+        "start",
+        &entry.name,
+        format!(
+            "it runs on snapshot {} of the store {}, which is not there, and what was written since would be lost without it",
+            marker.id, marker.store
+        ),
+        remedy,
+    )
 }
 
 /// The snapshots of a store that a top runs on.
