@@ -28,6 +28,7 @@ struct ff_disk {
 	struct ff_switched *devices;
 	u32 device_count;
 	struct ff_gate gate;
+	bool gated; /* the gate was raised */
 	u32 deadline_ms;
 
 	/* What the take asks, and what the thread answers. */
@@ -195,6 +196,8 @@ static int ff_disk_do_thaw(struct ff_disk *disk)
 	}
 	ff_gate_lower(&disk->gate);
 	ff_disk_leave(disk);
+	for (index = 0; index < disk->fs_count; index++)
+		ff_fs_let_go(&disk->filesystems[index]);
 	return err;
 }
 
@@ -212,7 +215,8 @@ static void ff_disk_free(struct kref *refs)
 	struct ff_disk *disk = container_of(refs, struct ff_disk, refs);
 	u32 index;
 
-	synchronize_rcu(); /* page faults look at the gate */
+	if (disk->gated)
+		synchronize_rcu(); /* page faults look at the gate */
 	for (index = 0; index < disk->fs_count; index++)
 		ff_fs_put(&disk->filesystems[index]);
 	ff_dm_close(&disk->dm);
@@ -311,7 +315,7 @@ static int ff_disk_read_filesystems(struct ff_snapshot *snap, struct ff_disk *di
 
 		if (copy_from_user(&fs->user, &from[index], sizeof(fs->user)))
 			return ff_disk_fail_early(snap, -EFAULT, FF_REASON_BAD_POINTER, index, -1);
-		if (fs->user.reserved)
+		if ((fs->user.flags & ~FF_FS_READ_ONLY) || fs->user.reserved)
 			return ff_disk_fail_early(snap, -EINVAL, FF_REASON_BAD_ARGUMENT, index, -1);
 		disk->fs_count = index + 1;
 		err = ff_fs_resolve(fs, &reason);
@@ -377,11 +381,10 @@ static int ff_disk_start(struct ff_snapshot *snap, struct ff_disk *disk)
 	return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
 }
 
-int ff_disk_prepare(struct ff_snapshot *snap)
+int ff_disk_open(struct ff_snapshot *snap)
 {
 	struct ff_take *take = snap->take;
 	struct ff_disk *disk;
-	int err;
 
 	if (take->fs_count > FF_MAX_FILESYSTEMS || take->switch_count > FF_MAX_SWITCHES ||
 	    (take->switch_count && !take->fs_count))
@@ -399,11 +402,17 @@ int ff_disk_prepare(struct ff_snapshot *snap)
 	disk->gone = true; /* until the thread is there */
 	/* From here on ff_disk_end() cleans up. */
 	snap->disk = disk;
-	err = ff_disk_read(snap, disk);
-	if (err)
-		return err;
-	disk->gone = false;
-	err = ff_disk_start(snap, disk);
+	return ff_disk_read(snap, disk);
+}
+
+int ff_disk_prepare(struct ff_snapshot *snap)
+{
+	int err;
+
+	if (!snap->disk)
+		return 0;
+	snap->disk->gone = false;
+	err = ff_disk_start(snap, snap->disk);
 	if (!err)
 		err = ff_disk_do(snap, ff_disk_do_load, 0);
 	if (!err)
@@ -417,6 +426,7 @@ int ff_disk_freeze(struct ff_snapshot *snap)
 	int err;
 
 	if (ff_gate_ready() && !ff_test_skips_gate()) {
+		disk->gated = true;
 		ff_gate_raise(&disk->gate);
 		err = ff_gate_drain(snap, &disk->gate, jiffies + msecs_to_jiffies(disk->deadline_ms));
 		if (err)

@@ -13,7 +13,9 @@
 
 #include "snapshot.h"
 
-/* Resolves filesystems and devices, loads the new tables, writes back what is dirty. Nobody stands still. */
+/* Resolves filesystems and devices. */
+int ff_disk_open(struct ff_snapshot *snap);
+/* Loads the new tables, writes back what is dirty. Nobody stands still. */
 int ff_disk_prepare(struct ff_snapshot *snap);
 int ff_disk_freeze(struct ff_snapshot *snap);
 int ff_disk_switch(struct ff_snapshot *snap);

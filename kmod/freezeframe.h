@@ -98,7 +98,8 @@ enum ff_phase {
 /* While filesystems freeze, page faults that would write to them wait without the locks that the stop needs; else a
  * target that maps files of theirs may make a take fail (FF_REASON_LOCK_TIMEOUT). */
 #define FF_FEATURE_FAULT_GATE (1ull << 9)
-#define FF_FEATURE_TEST (1ull << 63) /* built with fault injection; never in production */
+#define FF_FEATURE_READ_ONLY (1ull << 10) /* filesystems that have no freezing are made read-only (FF_FS_READ_ONLY) */
+#define FF_FEATURE_TEST (1ull << 63)	  /* built with fault injection; never in production */
 
 struct ff_info {
 	__u32 abi_version;	 /* out: FF_ABI_VERSION of the module */
@@ -128,17 +129,32 @@ struct ff_stamp {
 };
 
 /*
+ * The filesystem has no freezing of its own (tmpfs, ramfs, overlay, FUSE) and is made read-only for as long as the
+ * others are frozen: write() by a descriptor of any process fails with EBADF, a new shared mapping that can be written
+ * through with EACCES, opening a file for writing with EROFS; what creates, renames or removes files waits, and so does
+ * a write() that came before. Stores into mappings that were there before go on. All that is undone at the thaw,
+ * exactly.
+ */
+#define FF_FS_READ_ONLY (1u << 0)
+
+/*
  * A filesystem to freeze. They freeze in the order given and thaw in reverse; one that lies on a file of another comes
  * before it.
  */
 struct ff_fs {
 	__s32 fd;	    /* in: any descriptor of a file on it; O_PATH will do */
-	__u32 reserved;	    /* in: 0 */
+	__u32 flags;	    /* in: FF_FS_* */
 	__u64 sync_pages;   /* out: 4 KiB pages written back in `sync` */
 	__u64 freeze_pages; /* out: 4 KiB pages written back while it froze, which is what the write window waits for */
 	struct ff_stamp sync;	/* out: in prepare, while writers go on */
 	struct ff_stamp freeze; /* out */
 	struct ff_stamp thaw;	/* out */
+	/* All 0 without FF_FS_READ_ONLY. */
+	__u32 downgraded; /* out: open files, each once, that could be written to through descriptors, and could not
+			     then */
+	__u32 unseen;	/* out: those that no descriptor showed (only mapped, the kernel's own): their write() waited */
+	__u32 mappings; /* out: shared mappings that could be written through, and still could: such stores go on */
+	__u32 reserved; /* in: 0 */
 };
 
 /*
@@ -233,8 +249,9 @@ enum ff_reason {
 	 * is the address, or that of its page table. A bug of ours, or a kernel that we do not understand. */
 	FF_REASON_CHANGED = 24, /* [EIO] */
 	/* Of filesystems; failure.fs says which. */
-	FF_REASON_FS_BAD_FD = 25,  /* not a descriptor of a file [EBADF] */
-	FF_REASON_FS_KIND = 26,	   /* it cannot freeze: no device beneath, or a process that serves it [EOPNOTSUPP] */
+	FF_REASON_FS_BAD_FD = 25, /* not a descriptor of a file [EBADF] */
+	FF_REASON_FS_KIND =
+		26, /* no device beneath, or a process that serves it; or not one for FF_FS_READ_ONLY [EOPNOTSUPP] */
 	FF_REASON_FS_TWICE = 27,   /* named twice [EEXIST] */
 	FF_REASON_FS_FROZEN = 28,  /* somebody else has frozen it [EBUSY] */
 	FF_REASON_FS_SYNC = 29,	   /* it could not be written back */

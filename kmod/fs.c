@@ -29,6 +29,11 @@ static bool ff_fs_can_freeze(struct super_block *sb)
 	return (sb->s_type->fs_flags & FS_REQUIRES_DEV) || sb->s_op->freeze_fs || sb->s_op->freeze_super;
 }
 
+static bool ff_fs_is_read_only(const struct ff_frozen *fs)
+{
+	return fs->user.flags & FF_FS_READ_ONLY;
+}
+
 int ff_fs_resolve(struct ff_frozen *fs, u32 *reason)
 {
 	fs->file = fget_raw(fs->user.fd);
@@ -37,7 +42,7 @@ int ff_fs_resolve(struct ff_frozen *fs, u32 *reason)
 		return -EBADF;
 	}
 	fs->sb = fs->file->f_path.mnt->mnt_sb;
-	if (!ff_fs_can_freeze(fs->sb)) {
+	if (ff_fs_is_read_only(fs) ? !ff_readonly_suits(fs->sb) : !ff_fs_can_freeze(fs->sb)) {
 		*reason = FF_REASON_FS_KIND;
 		return -EOPNOTSUPP;
 	}
@@ -79,6 +84,22 @@ int ff_fs_sync(struct ff_frozen *fs, u32 *reason)
 	return err;
 }
 
+/* Its writers wait already, or will when they write next. */
+static int ff_fs_downgrade(struct ff_frozen *fs)
+{
+	u32 writers;
+	int err;
+
+	/* Where nobody can write, freezing did nothing either. */
+	if (!ff_fs_is_read_only(fs) || sb_rdonly(fs->sb))
+		return 0;
+	err = ff_readonly_begin(&fs->readonly, fs->sb);
+	ff_readonly_count(fs->sb, &writers, &fs->user.mappings);
+	fs->user.downgraded = fs->readonly.count;
+	fs->user.unseen = writers - min(writers, fs->user.downgraded);
+	return err;
+}
+
 int ff_fs_freeze(struct ff_frozen *fs, u32 *reason)
 {
 	u64 before = ff_fs_written(fs->sb);
@@ -89,11 +110,15 @@ int ff_fs_freeze(struct ff_frozen *fs, u32 *reason)
 		err = 0;
 	else
 		err = ff_freeze_super(fs->sb);
+	fs->frozen = !err;
+	if (err) {
+		*reason = err == -EBUSY ? FF_REASON_FS_FROZEN : FF_REASON_FS_FREEZE;
+	} else {
+		err = ff_fs_downgrade(fs);
+		*reason = FF_REASON_NO_MEMORY;
+	}
 	fs->user.freeze.end_ns = ktime_get_ns();
 	fs->user.freeze_pages = ff_fs_written(fs->sb) - before;
-	fs->frozen = !err;
-	if (err)
-		*reason = err == -EBUSY ? FF_REASON_FS_FROZEN : FF_REASON_FS_FREEZE;
 	return err;
 }
 
@@ -102,12 +127,18 @@ int ff_fs_thaw(struct ff_frozen *fs, u32 *reason)
 	int err;
 
 	fs->user.thaw.begin_ns = ktime_get_ns();
+	ff_readonly_end(&fs->readonly, fs->sb);
 	err = ff_test_skips_freeze_fs() ? 0 : ff_thaw_super(fs->sb);
 	fs->user.thaw.end_ns = ktime_get_ns();
 	fs->frozen = false;
 	if (err)
 		*reason = FF_REASON_FS_THAWED;
 	return err;
+}
+
+void ff_fs_let_go(struct ff_frozen *fs)
+{
+	ff_readonly_put(&fs->readonly);
 }
 
 void ff_fs_put(struct ff_frozen *fs)

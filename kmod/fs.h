@@ -6,12 +6,14 @@
 #include <linux/fs.h>
 
 #include "freezeframe.h"
+#include "readonly.h"
 
 struct ff_frozen {
 	struct ff_fs user;	/* what the caller asked, and what it is told */
 	struct file *file;	/* reference; as long as we have it, the filesystem is not unmounted */
 	struct super_block *sb; /* of @file */
 	bool frozen;		/* by us */
+	struct ff_readonly readonly;
 };
 
 /* Each of these returns a negative errno, and says why in @reason. */
@@ -21,6 +23,8 @@ int ff_fs_sync(struct ff_frozen *fs, u32 *reason);
 int ff_fs_freeze(struct ff_frozen *fs, u32 *reason);
 /* Of a filesystem that we have frozen. FF_REASON_FS_THAWED: somebody else was first. */
 int ff_fs_thaw(struct ff_frozen *fs, u32 *reason);
+/* Once all are thawed, in a kernel thread. Safe more than once. */
+void ff_fs_let_go(struct ff_frozen *fs);
 void ff_fs_put(struct ff_frozen *fs);
 
 #endif

@@ -116,7 +116,9 @@ static int ff_prepare(struct ff_snapshot *snap)
 	    take->arm > FF_ARM_PUD || take->freeze > FF_FREEZE_SIGNAL || take->reserved ||
 	    (take->deadline_ms && take->deadline_ms > FF_DEADLINE_MAX_MS))
 		return ff_fail(snap, -EINVAL, FF_REASON_BAD_ARGUMENT, -1, 0);
-	err = ff_targets_resolve(snap);
+	err = ff_disk_open(snap);
+	if (!err)
+		err = ff_targets_resolve(snap);
 	if (err)
 		return err;
 	for (index = 0; index < snap->space_count; index++) {

@@ -36,6 +36,10 @@ static bool test_no_freeze_fs;
 module_param(test_no_freeze_fs, bool, 0600);
 MODULE_PARM_DESC(test_no_freeze_fs, "switch the devices of filesystems that go on writing");
 
+static bool test_no_readonly;
+module_param(test_no_readonly, bool, 0600);
+MODULE_PARM_DESC(test_no_readonly, "freeze what has no freezing, but leave it writable");
+
 static bool test_no_gate;
 module_param(test_no_gate, bool, 0600);
 MODULE_PARM_DESC(test_no_gate, "let page faults wait for frozen filesystems with their locks held");
@@ -109,6 +113,11 @@ bool ff_test_skips_freeze(void)
 bool ff_test_skips_freeze_fs(void)
 {
 	return READ_ONCE(test_no_freeze_fs);
+}
+
+bool ff_test_skips_readonly(void)
+{
+	return READ_ONCE(test_no_readonly);
 }
 
 bool ff_test_skips_gate(void)

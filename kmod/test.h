@@ -8,6 +8,7 @@
  *   test_no_arm                    hold the pages, but leave them writable
  *   test_no_freeze                 let the threads run
  *   test_no_freeze_fs              switch the devices of filesystems that go on writing
+ *   test_no_readonly               freeze what has no freezing, but leave it writable
  *   test_no_gate                   let page faults wait for frozen filesystems with their locks held
  *   test_no_prefault               leave swapped pages for the stop
  *   test_no_in_use                 arm pages that are in use, too
@@ -40,6 +41,7 @@ int ff_test_phase(struct ff_snapshot *snap, enum ff_phase phase);
 bool ff_test_skips_arm(void);
 bool ff_test_skips_freeze(void);
 bool ff_test_skips_freeze_fs(void);
+bool ff_test_skips_readonly(void);
 bool ff_test_skips_gate(void);
 bool ff_test_skips_prefault(void);
 bool ff_test_sees_no_use(void);
@@ -65,6 +67,10 @@ static inline bool ff_test_skips_freeze(void)
 	return false;
 }
 static inline bool ff_test_skips_freeze_fs(void)
+{
+	return false;
+}
+static inline bool ff_test_skips_readonly(void)
 {
 	return false;
 }

@@ -65,9 +65,20 @@ impl Daemon {
     /// When it does not for a long time.
     #[must_use]
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same, with further arguments.
+    ///
+    /// # Panics
+    ///
+    /// When it does not for a long time.
+    #[must_use]
+    pub fn with(arguments: &[&str]) -> Self {
         let daemon = Self(
             Command::new("freezeframe")
                 .arg("serve")
+                .args(arguments)
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap(),
@@ -104,6 +115,12 @@ impl Drop for Daemon {
             self.0.wait().unwrap();
         }
     }
+}
+
+/// What Prometheus would scrape now.
+#[must_use]
+pub fn scrape() -> String {
+    sh(&format!("curl -sf {METRICS}"))
 }
 
 /// The value of a metric in a scrape.

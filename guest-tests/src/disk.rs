@@ -44,8 +44,7 @@ impl Disk {
             .map(|(name, mib)| format!("size={mib}MiB, name={name}\n"))
             .collect();
         sh(&format!(
-            "modprobe -a dm-mod dm-snapshot loop xfs btrfs 2>/dev/null || true
-             blkdiscard -z -f {disk}
+            "blkdiscard -z -f {disk}
              printf 'label: gpt\n{sizes}' | sfdisk -q --wipe never {disk}
              udevadm settle 2>/dev/null || true"
         ));
@@ -55,6 +54,8 @@ impl Disk {
     /// As it was split before the guest was reset.
     #[must_use]
     pub fn found(parts: &[&str]) -> Self {
+        // Where they are built in, there is nothing to load.
+        sh("modprobe -a dm-mod dm-snapshot dm-flakey loop xfs btrfs 2>/dev/null || true");
         Self {
             parts: parts.iter().map(|name| (*name).to_owned()).collect(),
         }
@@ -67,8 +68,22 @@ impl Disk {
     /// When there is none of this name.
     #[must_use]
     pub fn part(&self, name: &str) -> String {
-        let number = self.parts.iter().position(|part| part == name);
-        format!("{}{}", scratch(), number.expect("it is one of the parts") + 1)
+        format!("{}{}", scratch(), self.number(name))
+    }
+
+    /// Takes a part's device away; what is on it stays.
+    pub fn detach(&self, name: &str) {
+        sh(&format!("delpart {} {}", scratch(), self.number(name)));
+    }
+
+    /// Brings it back.
+    pub fn attach(&self, name: &str) {
+        sh(&format!("partx --add --nr {} {}", self.number(name), scratch()));
+    }
+
+    fn number(&self, name: &str) -> usize {
+        let index = self.parts.iter().position(|part| part == name);
+        index.expect("it is one of the parts") + 1
     }
 }
 

@@ -15,6 +15,7 @@ pub mod image;
 pub mod knob;
 pub mod memory;
 pub mod oracle;
+pub mod reset;
 pub mod sectors;
 pub mod target;
 pub mod ticks;

@@ -145,6 +145,28 @@ impl Bounds {
         Self(ranges.map(|range| *range.start()..=u64::MAX).collect())
     }
 
+    /// As text.
+    ///
+    /// # Panics
+    ///
+    /// Never: they are numbers.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let pairs: Vec<_> = self.0.iter().map(|range| (range.start(), range.end())).collect();
+        serde_json::to_string(&pairs).expect("they are numbers")
+    }
+
+    /// From text.
+    ///
+    /// # Panics
+    ///
+    /// When it is none of ours.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        let pairs: Vec<(u64, u64)> = serde_json::from_str(text).expect("it is ours");
+        Self(pairs.into_iter().map(|(least, most)| least..=most).collect())
+    }
+
     /// Everything that is wrong with a file; the first few things in words.
     #[must_use]
     pub fn wrong(&self, file: &File, grain: Grain) -> Vec<String> {

@@ -92,13 +92,17 @@ fn ten_thousand_malformed_calls() {
             10 => take.switch_count = random.pick(&[1, 257, u32::MAX]), // without filesystems
             11 => {
                 filesystem.fd = random.pick(&[-1, 9_999, device.0.as_raw_fd()]);
-                filesystem.reserved = random.pick(&[0, 7]);
+                filesystem.flags = random.pick(&[0, abi::FS_READ_ONLY, 7]);
                 take.filesystems = &raw mut filesystem as u64;
                 take.fs_count = 1;
             }
             12 => {
                 filesystem.fd = root.as_raw_fd();
-                filesystem.reserved = 1 << (random.next() % 32);
+                // The first flag is known, but not for what can freeze.
+                filesystem.flags = 1 << (random.next() % 32);
+                if random.next() % 2 == 0 {
+                    (filesystem.flags, filesystem.reserved) = (0, filesystem.flags);
+                }
                 take.filesystems = &raw mut filesystem as u64;
                 take.fs_count = 1;
             }

@@ -37,6 +37,14 @@ impl Histogram {
         sum_ns: 0,
     };
 
+    /// Adds an event.
+    pub fn record(&mut self, value_ns: u64) {
+        if let Some(count) = self.buckets.get_mut(bucket(value_ns)) {
+            *count = count.wrapping_add(1);
+        }
+        self.sum_ns = self.sum_ns.wrapping_add(value_ns);
+    }
+
     /// Adds the events of another histogram.
     pub fn merge(&mut self, other: &Self) {
         for (into, from) in self.buckets.iter_mut().zip(other.buckets) {

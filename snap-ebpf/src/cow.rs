@@ -6,7 +6,7 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::{fentry, fexit, map};
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::programs::{FEntryContext, FExitContext};
-use snap_common::hist::{BUCKETS, Histogram, bucket};
+use snap_common::hist::Histogram;
 
 use crate::ring::{lost, now};
 
@@ -75,11 +75,6 @@ pub fn do_wp_page_exit(_ctx: FExitContext) -> i32 {
         return 0;
     };
     // SAFETY: the element is this CPU's own, and the map outlives the program.
-    let histogram = unsafe { &mut *histogram };
-    let number = bucket(took);
-    if number < BUCKETS {
-        histogram.buckets[number] += 1;
-    }
-    histogram.sum_ns += took;
+    unsafe { &mut *histogram }.record(took);
     0
 }

@@ -3,7 +3,8 @@
 //! - [`phase`]: the module's own tracepoints: phases, threads that stand still, address spaces that were armed;
 //! - [`freezer`]: the cgroup freezer;
 //! - [`fs`]: filesystems and block devices that are frozen and thawed;
-//! - [`cow`]: the COW breaks of the targets, in a histogram per CPU.
+//! - [`cow`]: the COW breaks of the targets, in a histogram per CPU;
+//! - [`store`]: what goes into the stores of snapshots on disk, counted per CPU.
 #![no_std]
 #![no_main]
 
@@ -12,6 +13,7 @@ mod freezer;
 mod fs;
 mod phase;
 mod ring;
+mod store;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -9,6 +9,7 @@ use crate::disk::ask::DiskArgs;
 use crate::disk::cli::DiskCommand;
 use crate::how::{Arm, Freeze, How, Room};
 use crate::processes::Targets;
+use crate::serve::OnOverflow;
 use crate::take::{Job, Output, Request};
 
 /// Where the daemon listens for requests.
@@ -40,7 +41,7 @@ pub struct Cli {
 pub enum Command {
     /// Take a snapshot of running processes
     Take(TakeArgs),
-    /// Serve metrics for Prometheus, and snapshots on request
+    /// Serve metrics for Prometheus, take snapshots on request, and watch the stores of those on disk
     Serve(ServeArgs),
     /// Tell what this host can do, what is missing, and how to get it
     Doctor(DoctorArgs),
@@ -57,7 +58,7 @@ pub enum Command {
 #[command(after_help = EXIT_CODES)]
 pub struct TakeArgs {
     /// Processes to snapshot, all at the same instant
-    #[arg(long = "pid", required_unless_present_any = ["fs", "all"], num_args = 1.., value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long = "pid", required_unless_present_any = ["fs", "all", "unions"], num_args = 1.., value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub pids: Vec<i32>,
     /// Which filesystems with them.
     #[command(flatten)]
@@ -143,6 +144,15 @@ pub struct ServeArgs {
     /// Where snapshots are requested
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     pub socket: PathBuf,
+    /// How often to look at the stores of active snapshots, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub watch_interval: u32,
+    /// What to do when a store fills, besides saying so: extend gives it more of its device when a tenth or ten minutes are left;
+    /// exec runs a command by the shell, when an hour, ten minutes or one are left (or a quarter, a tenth or a thirtieth) and when it
+    /// has overflowed, with FREEZEFRAME_SNAPSHOT, _DEVICE, _USED_BYTES, _SIZE_BYTES, _OVERFLOW_SECONDS (empty where nobody knows) and
+    /// _OVERFLOWED (0 or 1) in its environment
+    #[arg(long, value_name = "warn|extend|exec:COMMAND", default_value = "warn")]
+    pub on_overflow: OnOverflow,
     /// The kernel module's device
     #[arg(long, value_name = "PATH", default_value = snap_common::abi::DEVICE_PATH)]
     pub device: PathBuf,
@@ -168,10 +178,12 @@ pub struct ManArgs {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use clap::{CommandFactory as _, Parser as _};
 
     use super::{Cli, Command};
-    use crate::disk::ask::Filesystems;
+    use crate::disk::ask::{Filesystems, Unfreezable};
     use crate::how::{Arm, Freeze, Room};
     use crate::processes::Targets;
     use crate::take::Output;
@@ -238,11 +250,21 @@ mod tests {
         );
         let all = request("freezeframe take --all --exempt sshd 7");
         assert_eq!(all.job.disk.filesystems, Filesystems::All);
+        assert_eq!(
+            disk("freezeframe take --all --fs /dev/shm --unfreezable remount-ro").filesystems,
+            Filesystems::AllAnd(vec!["/dev/shm".into()])
+        );
+        assert_eq!(disk("freezeframe take --fs /srv").unfreezable, Unfreezable::Fail);
+        assert_eq!(
+            disk("freezeframe take --union /srv --pid 1").unions,
+            vec![PathBuf::from("/srv")]
+        );
         let exempt = vec!["sshd".to_owned(), "7".to_owned()];
         assert_eq!(all.job.targets, Targets::Everyone { exempt });
         for wrong in [
             "freezeframe take --all --pid 1",
             "freezeframe take --pid 1 --exempt 2",
+            "freezeframe take --pid 1 --unfreezable remount-ro",
             "freezeframe take --pid 1 --keep",
             "freezeframe take --fs / --snapblockdev /dev/x --chunk 9",
         ] {

@@ -1,8 +1,10 @@
 //! `freezeframe doctor`: what this host can do, what is missing, and how to get it.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde::Serialize;
+use snap_common::abi;
 
 use crate::cli::DoctorArgs;
 use crate::device::{Device, DeviceError};
@@ -62,7 +64,15 @@ impl Finding {
 /// When the findings cannot be printed.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
     let root = rustix::process::geteuid().is_root();
-    let findings = [kernel(), user(root), module(&args.device), btf(), tracing(root)];
+    let findings = [
+        kernel(),
+        user(root),
+        module(&args.device),
+        gate(&args.device),
+        store(),
+        btf(),
+        tracing(root),
+    ];
     if args.json {
         println!("{}", serde_json::to_string(&findings)?);
     } else {
@@ -154,6 +164,42 @@ fn module(device: &Path) -> Finding {
             detail: error.to_string(),
             remedy: None,
         },
+    }
+}
+
+fn gate(device: &Path) -> Finding {
+    let features = Device::open(device).ok().and_then(|device| device.info().ok());
+    match features.map(|info| info.features & abi::FEATURE_FAULT_GATE) {
+        Some(0) => Finding::lacking(
+            "faults",
+            State::Missing,
+            "another module (a live patch) holds the kernel's page fault handler: with --fs, a take of processes that store into \
+             mapped files may fail",
+            "unload that, and load ours again",
+        ),
+        Some(_) => Finding::ok("faults", "page faults can wait for filesystems that freeze"),
+        None => Finding::ok("faults", "not to be seen without the module"),
+    }
+}
+
+fn store() -> Finding {
+    let loaded = Path::new("/sys/module/dm_snapshot").exists();
+    let loadable = || {
+        let modprobe = Command::new("modprobe")
+            .args(["-n", "-q", "dm-snapshot"])
+            .stderr(Stdio::null())
+            .status();
+        modprobe.is_ok_and(|status| status.success())
+    };
+    if loaded || loadable() {
+        Finding::ok("dm", "the device mapper has snapshots: --snapblockdev works")
+    } else {
+        Finding::lacking(
+            "dm",
+            State::Missing,
+            "the device mapper's target `snapshot` is not there: --snapblockdev does not work",
+            "install the kernel's module dm-snapshot (CONFIG_DM_SNAPSHOT)",
+        )
     }
 }
 

@@ -1,6 +1,7 @@
 //! What Prometheus sees. Every metric is defined here or below, with the code that moves it.
 
 mod disk;
+pub(crate) mod store;
 
 use prometheus::{
     CounterVec, Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
@@ -208,6 +209,11 @@ impl Metrics {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
+fn count(value: u64) -> f64 {
+    value as f64
+}
+
 #[expect(clippy::cast_precision_loss, reason = "exact up to 104 days")]
 fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
@@ -270,6 +276,7 @@ mod tests {
                 thaw_ns: 2,
                 sync_pages: 7,
                 freeze_pages: 5,
+                read_only: None,
             }],
             devices: vec![DeviceReport {
                 top: "ff-srv".into(),
@@ -279,6 +286,7 @@ mod tests {
                 can_overflow: false,
                 overflows_after_bytes: None,
             }],
+            unions: Vec::new(),
         }
     }
 

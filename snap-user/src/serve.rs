@@ -1,10 +1,13 @@
-//! `freezeframe serve`: /metrics for Prometheus, and snapshots on request over a Unix socket.
+//! `freezeframe serve`: /metrics for Prometheus, snapshots on request over a Unix socket, and a watch on the stores of snapshots.
 
+mod overflow;
 mod tracing;
 mod trigger;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -18,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::ServeArgs;
 use crate::metrics::Metrics;
 
+pub use self::overflow::OnOverflow;
 pub use self::trigger::{Answer, ask};
 
 /// Serves until it is told to stop.
@@ -34,7 +38,16 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
         )
     })?;
     let address = listener.local_addr()?;
-    let tracing = tracing::Tracing::start(metrics.registry()).context("cannot register the metrics")?;
+    let (tracing, taken) =
+        tracing::Tracing::start(metrics.registry()).context("cannot register the metrics")?;
+    let watch = watch::StoreWatch::new(
+        Duration::from_secs(args.watch_interval.into()),
+        args.on_overflow.clone(),
+        metrics.registry(),
+        tracing.clone(),
+        taken,
+    )
+    .context("cannot register the metrics")?;
     let trigger = trigger::Trigger::bind(
         &args.socket,
         args.device.clone(),
@@ -50,6 +63,7 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
         served = http(listener, address, metrics) => served,
         served = trigger.serve() => served,
         () = tracing.poll() => Ok(()),
+        () = watch.run() => Ok(()),
         _ = tokio::signal::ctrl_c() => Ok(()),
         _ = terminate.recv() => Ok(()),
     }

@@ -5,7 +5,9 @@
 //! 5.10 for the ring buffer (5.8) and fentry on all hooks; a hook that a kernel does not have is reported, not fatal.
 
 mod attach;
+mod btf;
 mod log;
+mod store;
 
 use std::collections::HashMap as Counts;
 
@@ -15,6 +17,7 @@ use aya_log::EbpfLogger;
 use snap_common::hist::Histogram;
 use snap_common::trace::Event;
 
+use self::attach::When;
 pub use self::attach::{AttachState, Attached};
 
 /// The object that this build carries; empty if it carries none.
@@ -43,6 +46,9 @@ pub enum TraceError {
         /// Why.
         source: aya::maps::MapError,
     },
+    /// The kernel does not describe what is to be read.
+    #[error("what goes into stores is not counted: {0}")]
+    Layout(String),
     /// The object is of another release.
     #[error("the BPF object has no map {0}: it is of another release")]
     NoMap(&'static str),
@@ -60,6 +66,7 @@ pub struct Tracer {
     cow_links: attach::Links,
     /// How many snapshots want each thread group watched.
     watched: Counts<u32, u32>,
+    stores: store::Stores,
 }
 
 impl Tracer {
@@ -80,6 +87,7 @@ impl Tracer {
             targets: take_map(&mut ebpf, "TARGETS")?,
             cow_breaks: take_map(&mut ebpf, "COW_BREAKS")?,
             lost: take_map(&mut ebpf, "LOST")?,
+            stores: store::Stores::new(&mut ebpf)?,
             logger: EbpfLogger::init_with_logger(&mut ebpf, log::Stderr)?,
             ebpf,
             attached,
@@ -107,7 +115,8 @@ impl Tracer {
     pub fn watch(&mut self, tgids: &[u32]) -> Result<(), TraceError> {
         attach::retry(&mut self.ebpf, &mut self.attached);
         if self.watched.is_empty() {
-            self.cow_links = attach::attach_cow(&mut self.ebpf, &mut self.attached);
+            self.cow_links =
+                attach::attach_while(&mut self.ebpf, &mut self.attached, When::TargetsAreWatched);
         }
         for tgid in tgids {
             self.targets
@@ -142,7 +151,7 @@ impl Tracer {
         }
         if self.watched.is_empty() {
             self.cow_links.clear();
-            attach::note_detached(&mut self.attached);
+            attach::note_detached(&mut self.attached, When::TargetsAreWatched);
         }
         Ok(())
     }

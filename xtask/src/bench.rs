@@ -7,6 +7,7 @@ use clap::Subcommand;
 
 mod afterwards;
 mod agreement;
+mod disk;
 mod document;
 mod goals;
 mod json;
@@ -29,11 +30,14 @@ pub struct Args {
 enum What {
     /// How long processes stand still, and what they pay afterwards: fork(), Redis, criu and each mode side by side
     Window(window::Args),
+    /// How long writers to disk stand still, and what they pay afterwards: beside fsfreeze and LVM's snapshots
+    Disk(disk::Args),
 }
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.what {
         What::Window(args) => window::run(args),
+        What::Disk(args) => disk::run(args),
     }
 }

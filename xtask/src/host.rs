@@ -18,6 +18,9 @@ pub const BASE: &[&str] = &[
     "flex",
     "gcc-12",
     "kmod",
+    // The crate devicemapper makes its bindings from the header of the one, by the other.
+    "libclang-dev",
+    "libdevmapper-dev",
     "libelf-dev",
     "libssl-dev",
     "mmdebstrap",

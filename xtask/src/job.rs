@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -65,6 +66,17 @@ pub struct Job {
     pub timeout: Duration,
     /// Where `/out` goes; emptied first.
     pub out: PathBuf,
+    /// Who sees its console.
+    pub watched: Watched,
+}
+
+/// Who sees a guest's console. Its log is written in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// Whoever started us, at once.
+    Live,
+    /// Nobody: another guest runs beside it.
+    Later,
 }
 
 /// The guest's clock.
@@ -102,6 +114,7 @@ impl Job {
             env: Vec::new(),
             timeout: Duration::from_secs(900) * kernel.slowness(),
             out: paths::guest().join("out"),
+            watched: Watched::Live,
         }
     }
 
@@ -178,8 +191,8 @@ impl Job {
         name.into()
     }
 
-    /// The initramfs of a job that wants its root on a layer, and what `root=` names.
-    fn layered(&self) -> Result<Option<(Initramfs, String)>> {
+    /// The initramfs of a job that wants its root on a layer, made where it is not there yet, and what `root=` names.
+    pub fn layered(&self) -> Result<Option<(Initramfs, String)>> {
         let file = self.dir.join(ROOT);
         if !file.is_file() {
             return Ok(None);
@@ -257,6 +270,7 @@ impl Job {
         let Some(mut pipe) = child.stdout.take() else {
             bail!("QEMU has no console");
         };
+        let live = self.watched == Watched::Live;
         let copier = std::thread::spawn(move || -> std::io::Result<()> {
             let mut buffer = [0; 4096];
             loop {
@@ -270,10 +284,12 @@ impl Job {
                     .filter(|byte| *byte != b'\r')
                     .collect();
                 log.write_all(&text)?;
-                // A reader that went away must not end the guest.
-                let _ = std::io::stdout()
-                    .write_all(&text)
-                    .and_then(|()| std::io::stdout().flush());
+                if live {
+                    // A reader that went away must not end the guest.
+                    let _ = std::io::stdout()
+                        .write_all(&text)
+                        .and_then(|()| std::io::stdout().flush());
+                }
             }
         });
         let deadline = Instant::now() + self.timeout;
@@ -300,8 +316,10 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
         remove_stale()?;
-        let dir = paths::guest().join(format!("run-{}", std::process::id()));
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let dir = paths::guest().join(format!("run-{}-{number}", std::process::id()));
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         Ok(Self(dir))
     }
@@ -313,6 +331,7 @@ fn remove_stale() -> Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let process = name.to_str().and_then(|name| name.strip_prefix("run-"));
+        let process = process.and_then(|process| process.split('-').next());
         if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
             // Another run may be removing the same one.
             let _ = fs::remove_dir_all(entry.path());

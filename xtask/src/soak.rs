@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::kernel::Series;
-use crate::suite::{Settings, Tally};
+use crate::suite::{self, Settings, Tally};
 use crate::test;
 
 /// The guest suites with FF_SOAK=1: the same tests, for much longer.
@@ -18,6 +18,9 @@ pub struct Args {
     /// Only the suites whose name contains this
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
+    /// How many guests run at once [default: as many as there are processors, four at most]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
     /// When one suite has taken too long; on the debug kernel, six times that
     #[arg(long, default_value_t = 6 * 3600, value_name = "SECS")]
     timeout: u64,
@@ -28,6 +31,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let settings = Settings {
         env: vec![("FF_SOAK".to_owned(), "1".to_owned())],
         libtest: Vec::new(),
+        jobs: suite::jobs(args.jobs),
         timeout: Duration::from_secs(args.timeout),
     };
     let mut tally = Tally::default();

@@ -1,17 +1,20 @@
 //! Suites: test binaries and jobs, each in a guest of its own, counted.
 
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::guest;
-use crate::job::{self, Job};
+use crate::job::{self, Job, Watched};
 use crate::kernel::Series;
 use crate::module::{self, Variant};
-use crate::{build, paths, run};
+use crate::{build, paths, qemu, run};
 
 /// Something that runs in a guest and passes or fails.
 pub struct Suite {
@@ -38,8 +41,17 @@ pub struct Settings {
     pub env: Vec<(String, String)>,
     /// Arguments for libtest.
     pub libtest: Vec<String>,
+    /// How many guests run at once.
+    pub jobs: usize,
     /// When a suite has failed by its length alone, where the kernel is as fast as a supported one.
     pub timeout: Duration,
+}
+
+/// As many guests at once as there are processors: each has two, but seldom uses more than one. No more than four, for their
+/// memory.
+pub fn jobs(wanted: Option<usize>) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    wanted.unwrap_or_else(|| processors.min(4)).max(1)
 }
 
 /// Passed and failed so far.
@@ -144,13 +156,44 @@ pub fn all() -> Result<Vec<Suite>> {
     Ok(suites)
 }
 
-/// Runs `suites` on each of `kernels` and counts them.
+/// A suite on a kernel.
+struct Run {
+    name: String,
+    job: Job,
+}
+
+/// Runs `suites` on each of `kernels`, several at once, and counts them.
 pub fn run(suites: &[Suite], kernels: &[Series], settings: &Settings, tally: &mut Tally) -> Result<()> {
+    let runs = runs(suites, kernels, settings)?;
+    let workers = settings.jobs.min(runs.len());
+    let (next, tally) = (AtomicUsize::new(0), Mutex::new(tally));
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    println!("suite {}", run.name);
+                    let started = Instant::now();
+                    let passed = one(&run.job);
+                    // Whoever panicked while counting has lost one count, and the exit code with it.
+                    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                    if run.job.watched == Watched::Later {
+                        show(&run.job.console());
+                    }
+                    tally.count(&run.name, passed, started);
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+/// What there is to run; all that they need is built.
+fn runs(suites: &[Suite], kernels: &[Series], settings: &Settings) -> Result<Vec<Run>> {
+    let mut runs = Vec::new();
     for series in kernels {
+        // What is found out about the host is found out once, and then remembered.
+        qemu::accel(&series.unpacked()?)?;
         for suite in suites {
-            let name = format!("{} on {}", suite.name, series.name());
-            println!("suite {name}");
-            let started = Instant::now();
             let mut job = Job::new(suite.dir.clone(), *series);
             job.module = Some(module::build(*series, suite.variant)?);
             job.controller = Some(paths::controller());
@@ -161,10 +204,27 @@ pub fn run(suites: &[Suite], kernels: &[Series], settings: &Settings, tally: &mu
             job.out = paths::guest()
                 .join("results")
                 .join(format!("{}-{}", series.name(), suite.name));
-            tally.count(&name, one(&job), started);
+            job.layered()?;
+            runs.push(Run {
+                name: format!("{} on {}", suite.name, series.name()),
+                job,
+            });
         }
     }
-    Ok(())
+    if settings.jobs > 1 && runs.len() > 1 {
+        for run in &mut runs {
+            run.job.watched = Watched::Later;
+        }
+    }
+    Ok(runs)
+}
+
+/// Prints a console's log.
+fn show(console: &Path) {
+    // Without it the count says that the suite failed, and where to look.
+    if let Ok(text) = fs::read(console) {
+        print!("{}", String::from_utf8_lossy(&text));
+    }
 }
 
 fn one(job: &Job) -> Result<()> {

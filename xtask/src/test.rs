@@ -19,6 +19,9 @@ pub struct Args {
     /// Only the suites whose name contains this, and not the host's
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
+    /// How many guests run at once [default: as many as there are processors, four at most]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
     /// Only the tests that need no guest
     #[arg(long, conflicts_with_all = ["kernel", "only"])]
     host_only: bool,
@@ -32,6 +35,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let settings = Settings {
         env: Vec::new(),
         libtest: args.libtest.clone(),
+        jobs: suite::jobs(args.jobs),
         timeout: Duration::from_secs(1200),
     };
     let mut tally = Tally::default();

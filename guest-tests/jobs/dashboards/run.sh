@@ -29,6 +29,15 @@ ask() { # EXPRESSION: Prometheus' answer
 }
 
 promtool check config prometheus.yml
+promtool test rules rules_test.yml
+# A filesystem that can be switched, and a store that may overflow.
+modprobe -a dm-mod dm-snapshot
+printf 'label: gpt\nsize=600MiB\nsize=300MiB\n' | sfdisk -q --wipe never "$FF_SCRATCH"
+dmsetup create data --table "0 $(blockdev --getsz "${FF_SCRATCH}1") linear ${FF_SCRATCH}1 0"
+mkfs.ext4 -q -F /dev/mapper/data
+mkdir -p /mnt/data
+mount /dev/mapper/data /mnt/data
+dd if=/dev/zero of=/mnt/data/file bs=1M count=32 conv=fsync status=none
 freezeframe serve >"$work/serve.log" 2>&1 &
 wait_for 30 curl -sf http://127.0.0.1:9188/metrics
 curl -sf http://127.0.0.1:9188/metrics | promtool check metrics
@@ -54,6 +63,17 @@ if freezeframe take --pid 999999 2>>"$work/take.log"; then
     fail "a process that does not exist was snapshotted"
 fi
 kill "$benchmark"
+
+# The first snapshot with a filesystem makes the series, the second moves them.
+for round in 1 2; do
+    id=$(freezeframe take --json --pid "$redis" --fs /mnt/data --snapblockdev "${FF_SCRATCH}2" --chunk 8 | jq -r .disk.id)
+    sleep 3
+    fio --name=whole --filename=/mnt/data/file --rw=randwrite --bs=4k --size=16M --io_size=1M --direct=1 --output=/dev/null
+    fio --name=parts --filename=/mnt/data/file --rw=write:3584 --bs=512 --offset=16M --size=1M --direct=1 \
+        --output=/dev/null
+    sleep 2
+    [ "$round" = 2 ] || freezeframe commit "$id"
+done
 sleep 3
 
 names=$(curl -sf http://127.0.0.1:9188/metrics | sed -n 's/^# TYPE \(freezeframe_[a-z_]*\) .*/\1/p' | sort)
@@ -84,10 +104,18 @@ done <<<"$queries"
 moved() { # EXPRESSION: true where it yields something
     [ "$(ask "$1" | jq '.data.result | length')" != 0 ] || fail "does not hold: $1"
 }
-moved 'freezeframe_snapshots_total{result="ok"} == 3'
+moved 'freezeframe_snapshots_total{result="ok"} == 5'
 moved 'freezeframe_snapshots_total{result="error"} == 1'
-moved 'freezeframe_window_duration_seconds_count == 3'
-moved 'freezeframe_phase_duration_seconds_count{phase="arm"} == 3'
+moved 'freezeframe_window_duration_seconds_count == 5'
+moved 'freezeframe_phase_duration_seconds_count{phase="arm"} == 5'
+moved 'freezeframe_write_window_duration_seconds_count == 2'
+moved 'freezeframe_filesystem_phase_duration_seconds_count{filesystem="/mnt/data",phase="freeze"} == 2'
+moved 'freezeframe_store_exceptions_total{device="data"} >= 2 * (256 + 256)'
+moved 'freezeframe_store_copies_total{device="data"} >= 2 * 256'
+moved 'freezeframe_store_copies_total{device="data"} < 2 * 300'
+moved 'freezeframe_store_used_bytes{device="data"} > 2e6'
+moved 'freezeframe_store_overflow_seconds{device="data"} > 0'
+moved 'freezeframe_store_overflowed{device="data"} == 0'
 moved 'sum(freezeframe_cow_break_duration_seconds_count) > 0'
 # A page is armed before it can break, and breaks once.
 moved 'sum(freezeframe_cow_break_duration_seconds_count) <= sum(freezeframe_pages_armed_total)'

@@ -28,6 +28,9 @@ pub struct Base {
     pub node: String,
 }
 
+/// The layer's device.
+const LAYER: &str = "/dev/mapper/ff-data";
+
 /// The volume group.
 const GROUP: &str = "group";
 
@@ -48,6 +51,15 @@ impl Base {
         Self { kind, node }
     }
 
+    /// Our layer, as it is when it has been set up before.
+    #[must_use]
+    pub fn found(kind: Kind) -> Self {
+        Self {
+            kind,
+            node: LAYER.to_owned(),
+        }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -61,21 +73,12 @@ impl Base {
             lvm(&format!("lvextend -q -l +1 {GROUP}/volume"));
         }
     }
-
-    /// Takes the device away, as before a shutdown.
-    pub fn take_down(&self) {
-        if self.kind == Kind::Linear {
-            sh("dmsetup remove --retry data");
-        } else {
-            sh("freezeframe layer down");
-        }
-    }
 }
 
 /// Our layer `data` over a device.
 fn layer(device: &str) -> String {
     sh(&format!("freezeframe layer add {device} --name data"));
-    "/dev/mapper/ff-data".to_owned()
+    LAYER.to_owned()
 }
 
 /// Runs a command of LVM; there is no udev here for it to wait for.

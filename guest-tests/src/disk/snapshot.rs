@@ -160,6 +160,17 @@ impl Snapshot {
         self.assert_gone();
     }
 
+    /// The same, and what `commit --json` printed.
+    ///
+    /// # Panics
+    ///
+    /// When it printed no JSON.
+    #[must_use]
+    pub fn commit_measured(self) -> Value {
+        let text = done(&["commit", "--json", &self.id]);
+        serde_json::from_str(&text).expect("it prints JSON")
+    }
+
     /// Takes the writes since the instant back; nothing is left of the snapshot.
     pub fn discard(self) {
         done(&["discard", &self.id]);

@@ -12,9 +12,13 @@ pub const PARAMS_BYTES: u32 = 128;
 pub const FEATURE_FILESYSTEMS: u64 = 1 << 8;
 /// Page faults that would write to a filesystem that freezes wait without the locks that the stop needs.
 pub const FEATURE_FAULT_GATE: u64 = 1 << 9;
+/// Filesystems that have no freezing are made read-only ([`FS_READ_ONLY`]).
+pub const FEATURE_READ_ONLY: u64 = 1 << 10;
+/// `ff_fs.flags`: it has no freezing of its own, and is made read-only for the instant.
+pub const FS_READ_ONLY: u32 = 1 << 0;
 /// Not a descriptor of a file (EBADF).
 pub const REASON_FS_BAD_FD: u32 = 25;
-/// It cannot freeze: no device beneath, or a process that serves it (EOPNOTSUPP).
+/// No device beneath, or a process that serves it; or not one for [`FS_READ_ONLY`] (EOPNOTSUPP).
 pub const REASON_FS_KIND: u32 = 26;
 /// Named twice (EEXIST).
 pub const REASON_FS_TWICE: u32 = 27;
@@ -47,8 +51,8 @@ pub const REASON_DISK_ESCAPED: u32 = 38;
 pub struct Fs {
     /// In: any descriptor of a file on it; `O_PATH` will do.
     pub fd: i32,
-    /// In: 0.
-    pub reserved: u32,
+    /// In: `FS_*`.
+    pub flags: u32,
     /// Out: 4 KiB pages written back in `sync`.
     pub sync_pages: u64,
     /// Out: 4 KiB pages written back while it froze.
@@ -59,6 +63,14 @@ pub struct Fs {
     pub freeze: Stamp,
     /// Out.
     pub thaw: Stamp,
+    /// Out: open files that could be written to through descriptors, and could not for the instant.
+    pub downgraded: u32,
+    /// Out: those that no descriptor showed.
+    pub unseen: u32,
+    /// Out: shared mappings that could be written through, and still could.
+    pub mappings: u32,
+    /// In: 0.
+    pub reserved: u32,
 }
 
 /// `struct ff_switch`.

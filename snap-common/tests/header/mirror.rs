@@ -37,7 +37,7 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         Stamp { begin_ns, end_ns }
         Counts { pages_armed, pages_copied, pages_swapped_in, pages_prefaulted, pages_unreadable, huge_armed, pages_shared, pages_shared_stop, finalized, processes, threads_parked, threads_asleep, threads_kernel, threads_woken, rescans }
         Take { size, flags, targets, target_count, deadline_ms, fd, arm, freeze, dm_control, filesystems, switches, fs_count, switch_count, reserved, id, image_bytes, window_ns, write_window_ns, stall_ns, shared_ns, pass_ns, rest_ns, failure, counts, phases }
-        Fs { fd, reserved, sync_pages, freeze_pages, sync, freeze, thaw }
+        Fs { fd, flags, sync_pages, freeze_pages, sync, freeze, thaw, downgraded, unseen, mappings, reserved }
         Switch { dev, sectors, fs, switched, params, load, suspend, swap }
         Table { offset, count, stride }
         ImageHeader { magic, version, page_size, snapshot_id, instant_ns, instant_realtime_ns, data_offset, data_pages, processes, threads, vmas, runs, blobs }
@@ -124,6 +124,8 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         PARAMS_BYTES,
         FEATURE_FILESYSTEMS,
         FEATURE_FAULT_GATE,
+        FEATURE_READ_ONLY,
+        FS_READ_ONLY,
         TAKE_STRICT,
         TAKE_FORCE,
         ARM_AUTO,

@@ -11,7 +11,9 @@ use snap_common::abi;
 use crate::disk::ask::Wish;
 use crate::disk::choose::Chosen;
 use crate::disk::commit::{Progress, commit_on};
-use crate::disk::dm::{Dm, DmError, Role};
+use crate::disk::dm::{Dm, DmError};
+use crate::disk::error::DiskError;
+use crate::disk::live;
 use crate::disk::marker;
 use crate::disk::plan::Top;
 use crate::disk::probe;
@@ -28,21 +30,24 @@ pub enum ArmError {
     /// The device mapper.
     #[error(transparent)]
     Dm(#[from] DmError),
+    /// The devices.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The first chunk of a slice cannot be cleared.
-    #[error("cannot write to the store {device}: {source}; look at the disk (`dmesg`)")]
+    #[error("cannot write to the store {device}: {cause}; look at the disk (`dmesg`)")]
     Blank {
         /// The slice's device.
         device: String,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The mark that keeps a layer from being started without its store cannot be written.
-    #[error("cannot note on disk that {top} has a snapshot: {source}; check /var/lib/freezeframe")]
+    #[error("cannot note on disk that {top} has a snapshot: {cause}; check /var/lib/freezeframe")]
     Marker {
         /// The device.
         top: String,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -117,20 +122,13 @@ impl Armed {
 
     fn make_devices(&self) -> Result<(), ArmError> {
         let record = self.store.record(&self.id)?;
-        for (index, (top, device)) in self.tops.iter().zip(&record.devices).enumerate() {
-            self.dm.create(&record.origin(index), &top.table, Role::Part)?;
-            let store = record.store(index);
-            let lines = table::numbered(&device.store_table(self.store.device().display()));
-            let lines = lines.map_err(|cause| StoreError::Open {
-                device: self.store.device().to_owned(),
-                cause,
-            })?;
-            self.dm.create(&store, &lines, Role::Part)?;
-            self.blank(&store, device.chunk_sectors)?;
-            marker::write(&top.name, &self.store.state().uuid, &self.id).map_err(|source| {
+        for (index, device) in record.devices.iter().enumerate() {
+            live::parts(&self.dm, self.store.device(), record, index)?;
+            self.blank(&record.store(index), device.chunk_sectors)?;
+            marker::write(&device.top, &self.store.state().uuid, &self.id).map_err(|cause| {
                 ArmError::Marker {
-                    top: top.name.clone(),
-                    source,
+                    top: device.top.clone(),
+                    cause,
                 }
             })?;
         }
@@ -148,9 +146,9 @@ impl Armed {
                 file.write_all_at(&zeros, 0)?;
                 file.sync_all()
             })
-            .map_err(|source| ArmError::Blank {
+            .map_err(|cause| ArmError::Blank {
                 device: path.display().to_string(),
-                source,
+                cause,
             })
     }
 
@@ -217,9 +215,8 @@ impl Armed {
 
     fn undo(&mut self) -> Result<(), ArmError> {
         let record = self.store.record(&self.id)?.clone();
-        for (index, top) in self.tops.iter().enumerate() {
-            self.dm.remove_if_there(&record.store(index).name)?;
-            self.dm.remove_if_there(&record.origin(index).name)?;
+        live::remove_parts(&self.dm, &record)?;
+        for top in &self.tops {
             marker::remove(&top.name, &self.id);
         }
         self.store.state_mut().remove(&self.id);

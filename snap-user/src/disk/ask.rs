@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::record::AtShutdown;
@@ -17,11 +17,25 @@ pub struct DiskArgs {
     /// files open for writing
     #[arg(long, num_args = 1.., value_name = "MOUNT|auto")]
     pub fs: Vec<PathBuf>,
-    /// Snapshot every process but this one, and freeze every mounted filesystem that has a device
-    #[arg(long, conflicts_with_all = ["pids", "fs"])]
+    /// Snapshot every process but this one, and freeze every mounted filesystem that has a device, and those that --fs names
+    #[arg(long, conflicts_with = "pids")]
     pub all: bool,
+    /// What becomes of a filesystem that --fs names and that cannot freeze. remount-ro: tmpfs, ramfs, overlay and FUSE are read-only for
+    /// the instant, descriptors that are open included: writing by them fails then (EBADF)
+    #[arg(
+        long,
+        value_enum,
+        default_value = "fail",
+        value_name = "MODE",
+        requires = "fs"
+    )]
+    pub unfreezable: Unfreezable,
+    /// Keep a filesystem as it is at the instant by making it read-only for good, with an overlay mounted over it: what is written from
+    /// then on is in memory, and is lost when the machine stops. Nobody may have a file on it open for writing
+    #[arg(long = "union", num_args = 1.., value_name = "MOUNT")]
+    pub unions: Vec<PathBuf>,
     /// With --all, leave these processes out, by id or by name
-    #[arg(long, num_args = 1.., value_name = "PID|NAME", requires = "all")]
+    #[arg(long, num_args = 1.., value_name = "PID|NAME", requires = "all", conflicts_with = "pids")]
     pub exempt: Vec<String>,
     /// Keep the filesystems as they are at the instant: from then on, what is written goes to this block device
     #[arg(long, value_name = "DEV")]
@@ -42,6 +56,17 @@ fn chunk(text: &str) -> Result<u32, String> {
     }
 }
 
+/// What becomes of a filesystem that is named, and cannot freeze.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Unfreezable {
+    /// The take fails
+    #[default]
+    Fail,
+    /// It is read-only for the instant, with the descriptors that are open for writing
+    RemountRo,
+}
+
 /// Which filesystems.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -55,6 +80,8 @@ pub enum Filesystems {
     Auto,
     /// Every one that has a device.
     All,
+    /// Those, and the ones mounted there.
+    AllAnd(Vec<PathBuf>),
 }
 
 /// What of the disk belongs to a snapshot.
@@ -62,6 +89,12 @@ pub enum Filesystems {
 pub struct Wish {
     /// What freezes.
     pub filesystems: Filesystems,
+    /// What becomes of those that are named, and cannot freeze.
+    #[serde(default)]
+    pub unfreezable: Unfreezable,
+    /// Where an overlay takes what is written afterwards.
+    #[serde(default)]
+    pub unions: Vec<PathBuf>,
     /// Where what is written afterwards goes. `None`: nothing is switched.
     pub store: Option<PathBuf>,
     /// Sectors that are copied at once; `None`: as suits the device.
@@ -74,6 +107,8 @@ impl Default for Wish {
     fn default() -> Self {
         Self {
             filesystems: Filesystems::None,
+            unfreezable: Unfreezable::Fail,
+            unions: Vec::new(),
             store: None,
             chunk_sectors: None,
             at_shutdown: AtShutdown::Discard,
@@ -85,8 +120,10 @@ impl DiskArgs {
     /// The wish that the arguments make.
     #[must_use]
     pub fn wish(&self) -> Wish {
-        let filesystems = if self.all {
+        let filesystems = if self.all && self.fs.is_empty() {
             Filesystems::All
+        } else if self.all {
+            Filesystems::AllAnd(self.fs.clone())
         } else if self.fs.iter().any(|path| path.as_os_str() == AUTO) {
             Filesystems::Auto
         } else if self.fs.is_empty() {
@@ -96,6 +133,8 @@ impl DiskArgs {
         };
         Wish {
             filesystems,
+            unfreezable: self.unfreezable,
+            unions: self.unions.clone(),
             store: self.snapblockdev.clone(),
             chunk_sectors: self.chunk,
             at_shutdown: if self.keep {

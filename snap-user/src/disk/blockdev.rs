@@ -68,6 +68,13 @@ pub fn dm_uuid(devno: Devno) -> Option<String> {
     Some(uuid.trim_end().to_owned())
 }
 
+/// The size of a device in bytes, as it is now.
+#[must_use]
+pub fn size_bytes(devno: Devno) -> Option<u64> {
+    let text = fs::read_to_string(sysfs(devno).join("size")).ok()?;
+    text.trim_end().parse::<u64>().ok()?.checked_mul(SECTOR)
+}
+
 /// A path that names the device after the next boot too, where there is one: a dm device's name, or what udev links; else the
 /// kernel's node.
 #[must_use]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::disk::ask::Filesystems;
+use crate::disk::ask::{Filesystems, Unfreezable};
 use crate::disk::blockdev::Devno;
 use crate::disk::mounts::{self, Mount};
 use crate::disk::stack;
@@ -21,12 +21,12 @@ pub enum ChooseError {
     #[error("cannot list the mounts: {0}; is /proc mounted?")]
     Mounts(io::Error),
     /// Nothing at that path.
-    #[error("cannot freeze {}: {source}; name a mount point, see `findmnt`", path.display())]
+    #[error("cannot freeze {}: {cause}; name a mount point, see `findmnt`", path.display())]
     Missing {
         /// What was named.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Not a mount point.
     #[error("cannot freeze {}: it is no mount point; its filesystem is mounted at {}", path.display(), point.display())]
@@ -37,7 +37,7 @@ pub enum ChooseError {
         point: PathBuf,
     },
     /// A kind of filesystem that cannot freeze.
-    #[error("cannot freeze {} ({kind}): {why}; leave it out", point.display())]
+    #[error("cannot freeze {} ({kind}): {why}; {remedy}", point.display())]
     Kind {
         /// The mount point.
         point: PathBuf,
@@ -45,6 +45,8 @@ pub enum ChooseError {
         kind: String,
         /// Why.
         why: &'static str,
+        /// What to do.
+        remedy: &'static str,
     },
     /// `auto` or `all`, and there is none.
     #[error("cannot choose filesystems: {0}; name one with --fs")]
@@ -59,13 +61,22 @@ pub enum ChooseError {
         point: PathBuf,
     },
     /// It can be seen, but not opened.
-    #[error("cannot open {}: {source}; check the mount", point.display())]
+    #[error("cannot open {}: {cause}; check the mount", point.display())]
     Open {
         /// The mount point.
         point: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        cause: io::Error,
     },
+}
+
+/// How the writers of a filesystem are held up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It freezes.
+    Freeze,
+    /// It has no freezing, and is made read-only with the descriptors that are open for writing.
+    ReadOnly,
 }
 
 /// A filesystem that will freeze.
@@ -77,26 +88,44 @@ pub struct Chosen {
     pub devices: Vec<Devno>,
     /// A descriptor on it, by which the module knows it.
     pub fd: OwnedFd,
+    /// How.
+    pub hold: Hold,
 }
 
-/// The filesystems that a take freezes, in the order in which they do: what lies on a file of another comes before that.
+/// The filesystems that a take freezes, in the order in which they do: what lies on a file of another comes before that. What a
+/// process serves comes first of all, for it may take until that process answers, with nothing else frozen yet.
 ///
 /// # Errors
 ///
 /// When one cannot be frozen, or there is none.
-pub fn choose(wanted: &Filesystems, pids: &[i32]) -> Result<Vec<Chosen>, ChooseError> {
+pub fn choose(
+    wanted: &Filesystems,
+    unfreezable: Unfreezable,
+    pids: &[i32],
+) -> Result<Vec<Chosen>, ChooseError> {
     let mounts = mounts::mounts().map_err(ChooseError::Mounts)?;
     let seen = match wanted {
         Filesystems::None => return Ok(Vec::new()),
-        Filesystems::Named(paths) => named(paths, &mounts)?,
+        Filesystems::Named(paths) => named(paths, unfreezable, &mounts)?,
         Filesystems::Auto => written_to(pids, &mounts),
         Filesystems::All => everywhere(&mounts),
+        Filesystems::AllAnd(paths) => {
+            let mut seen = named(paths, unfreezable, &mounts)?;
+            seen.extend(everywhere(&mounts));
+            seen
+        }
     };
     let mut chosen: Vec<Chosen> = Vec::new();
-    for Seen { mount, root } in seen {
-        let devices = stack::devices_of(&mount);
-        let twice = |other: &Chosen| other.mount.devno == mount.devno || other.devices == devices;
-        if devices.is_empty() || chosen.iter().any(twice) {
+    for Seen { mount, root, hold } in seen {
+        // What does not freeze is not snapshotted either, whatever it is on.
+        let devices = match hold {
+            Hold::Freeze => stack::devices_of(&mount),
+            Hold::ReadOnly => Vec::new(),
+        };
+        let twice = |other: &Chosen| {
+            other.mount.devno == mount.devno || !devices.is_empty() && other.devices == devices
+        };
+        if hold == Hold::Freeze && devices.is_empty() || chosen.iter().any(twice) {
             continue; // seen before: a bind mount, another namespace
         }
         let path = root.join(mount.point.strip_prefix("/").unwrap_or(&mount.point));
@@ -104,10 +133,11 @@ pub fn choose(wanted: &Filesystems, pids: &[i32]) -> Result<Vec<Chosen>, ChooseE
         chosen.push(Chosen {
             fd: fd.map_err(|error| ChooseError::Open {
                 point: mount.point.clone(),
-                source: error.into(),
+                cause: error.into(),
             })?,
             mount,
             devices,
+            hold,
         });
     }
     if chosen.is_empty() {
@@ -122,7 +152,7 @@ pub fn choose(wanted: &Filesystems, pids: &[i32]) -> Result<Vec<Chosen>, ChooseE
         let depths = chosen.devices.iter().map(|device| stack::depth(*device, &mounts));
         depths.max().unwrap_or(0)
     };
-    chosen.sort_by_cached_key(|chosen| std::cmp::Reverse(depth(chosen)));
+    chosen.sort_by_cached_key(|chosen| std::cmp::Reverse((above(&chosen.mount), depth(chosen))));
     Ok(chosen)
 }
 
@@ -130,6 +160,7 @@ pub fn choose(wanted: &Filesystems, pids: &[i32]) -> Result<Vec<Chosen>, ChooseE
 struct Seen {
     mount: Mount,
     root: PathBuf,
+    hold: Hold,
 }
 
 impl Seen {
@@ -137,12 +168,45 @@ impl Seen {
         Self {
             mount: mount.clone(),
             root: "/".into(),
+            hold: Hold::Freeze,
+        }
+    }
+
+    fn read_only(mount: &Mount) -> Self {
+        Self {
+            hold: Hold::ReadOnly,
+            ..Self::here(mount)
         }
     }
 }
 
+/// What rests on other filesystems in a way that no device tells.
+fn above(mount: &Mount) -> u8 {
+    match mount.kind.as_str() {
+        kind if kind.starts_with("fuse") => 2,
+        "overlay" => 1,
+        _ => 0,
+    }
+}
+
+/// How its writers are held up, where there is no choice.
+#[must_use]
+pub fn hold_of(mount: &Mount) -> Hold {
+    if cannot_freeze(mount).is_some() {
+        Hold::ReadOnly
+    } else {
+        Hold::Freeze
+    }
+}
+
+/// Kinds that can be made read-only for the instant.
+fn suits_read_only(mount: &Mount) -> bool {
+    let kind = mount.kind.as_str();
+    matches!(kind, "tmpfs" | "ramfs" | "overlay" | "fuseblk" | "fuse") || kind.starts_with("fuse.")
+}
+
 /// Why a kind of filesystem does not freeze, or not to any purpose.
-fn unfreezable(mount: &Mount) -> Option<&'static str> {
+fn cannot_freeze(mount: &Mount) -> Option<&'static str> {
     match mount.kind.as_str() {
         kind if kind == "fuseblk" || kind == "fuse" || kind.starts_with("fuse.") => {
             Some("a process serves it, which might be one of those that freeze")
@@ -158,17 +222,17 @@ fn unfreezable(mount: &Mount) -> Option<&'static str> {
     }
 }
 
-fn named(paths: &[PathBuf], mounts: &[Mount]) -> Result<Vec<Seen>, ChooseError> {
+fn named(paths: &[PathBuf], unfreezable: Unfreezable, mounts: &[Mount]) -> Result<Vec<Seen>, ChooseError> {
     let mut seen = Vec::new();
     for path in paths {
-        let real = fs::canonicalize(path).map_err(|source| ChooseError::Missing {
+        let real = fs::canonicalize(path).map_err(|cause| ChooseError::Missing {
             path: path.clone(),
-            source,
+            cause,
         })?;
         let Some(mount) = stack::mount_of(&real, mounts) else {
             return Err(ChooseError::Missing {
                 path: path.clone(),
-                source: io::ErrorKind::NotFound.into(),
+                cause: io::ErrorKind::NotFound.into(),
             });
         };
         if mount.point != real {
@@ -177,15 +241,39 @@ fn named(paths: &[PathBuf], mounts: &[Mount]) -> Result<Vec<Seen>, ChooseError> 
                 point: mount.point.clone(),
             });
         }
-        let mount = beneath(mount, mounts);
-        if let Some(why) = unfreezable(mount) {
-            return Err(ChooseError::Kind {
-                point: mount.point.clone(),
-                kind: mount.kind.clone(),
-                why,
-            });
+        let lower = beneath(mount, mounts);
+        let Some(why) = cannot_freeze(lower) else {
+            seen.push(Seen::here(lower));
+            continue;
+        };
+        let refused = |why, remedy| ChooseError::Kind {
+            point: mount.point.clone(),
+            kind: mount.kind.clone(),
+            why,
+            remedy,
+        };
+        match unfreezable {
+            _ if !suits_read_only(lower) => return Err(refused(why, "leave it out")),
+            Unfreezable::Fail => {
+                let remedy =
+                    "leave it out, or have it read-only for the instant with --unfreezable remount-ro";
+                return Err(refused(why, remedy));
+            }
+            Unfreezable::RemountRo if lower.kind == "overlay" => {
+                let why = if upper_of(lower).is_some() {
+                    "the filesystem of its upper folder is not to be seen from here"
+                } else {
+                    "it has no upper folder, so nothing writes to it"
+                };
+                return Err(refused(why, "leave it out"));
+            }
+            Unfreezable::RemountRo => {
+                if lower != mount {
+                    seen.push(Seen::read_only(mount));
+                }
+                seen.push(Seen::read_only(lower));
+            }
         }
-        seen.push(Seen::here(mount));
     }
     Ok(seen)
 }
@@ -195,13 +283,16 @@ fn beneath<'a>(mount: &'a Mount, mounts: &'a [Mount]) -> &'a Mount {
     if mount.kind != "overlay" {
         return mount;
     }
-    let upper = mount
-        .options
-        .split(',')
-        .find_map(|option| option.strip_prefix("upperdir="));
-    upper
+    upper_of(mount)
         .and_then(|upper| stack::mount_of(Path::new(upper), mounts))
         .unwrap_or(mount)
+}
+
+fn upper_of(overlay: &Mount) -> Option<&str> {
+    overlay
+        .options
+        .split(',')
+        .find_map(|option| option.strip_prefix("upperdir="))
 }
 
 /// Those of the whole machine, in every mount namespace that has a process.
@@ -216,7 +307,7 @@ fn everywhere(mounts: &[Mount]) -> Vec<Seen> {
         }
     }
     let read_only = |mount: &Mount| mount.options.split(',').any(|option| option == "ro");
-    seen.retain(|seen| unfreezable(&seen.mount).is_none() && !read_only(&seen.mount));
+    seen.retain(|seen| cannot_freeze(&seen.mount).is_none() && !read_only(&seen.mount));
     seen
 }
 
@@ -232,6 +323,7 @@ fn seen_by(pid: i32) -> Vec<Seen> {
         .map(|mount| Seen {
             mount,
             root: root.clone(),
+            hold: Hold::Freeze,
         })
         .collect()
 }
@@ -254,11 +346,12 @@ fn written_to(pids: &[i32], mounts: &[Mount]) -> Vec<Seen> {
                 seen.push(Seen {
                     mount: found.mount.clone(),
                     root: found.root.clone(),
+                    hold: Hold::Freeze,
                 });
             }
         }
     }
-    seen.retain(|seen| unfreezable(&seen.mount).is_none());
+    seen.retain(|seen| cannot_freeze(&seen.mount).is_none());
     seen
 }
 
@@ -316,7 +409,9 @@ pub fn refuse_output(chosen: &[Chosen], output: Option<&File>) -> Result<(), Cho
         return Ok(());
     };
     let on = |chosen: &&Chosen| rustix::fs::fstat(&chosen.fd).is_ok_and(|stat| stat.st_dev == device);
-    match chosen.iter().find(on) {
+    // What is read-only for the instant keeps what is written to it.
+    let mut switched = chosen.iter().filter(|chosen| chosen.hold == Hold::Freeze);
+    match switched.find(on) {
         Some(chosen) => Err(ChooseError::Output {
             point: chosen.mount.point.clone(),
         }),
@@ -326,7 +421,8 @@ pub fn refuse_output(chosen: &[Chosen], output: Option<&File>) -> Result<(), Cho
 
 #[cfg(test)]
 mod tests {
-    use super::{beneath, is_writable, mapped_for_writing, unfreezable};
+    use super::{Hold, beneath, cannot_freeze, is_writable, mapped_for_writing, named};
+    use crate::disk::ask::Unfreezable;
     use crate::disk::blockdev::Devno;
     use crate::disk::mounts::Mount;
 
@@ -381,9 +477,43 @@ mod tests {
 
     #[test]
     fn what_cannot_freeze_says_why() {
-        assert!(unfreezable(&mount("/", "ext4", "rw")).is_none());
+        assert!(cannot_freeze(&mount("/", "ext4", "rw")).is_none());
         for kind in ["fuse.sshfs", "fuseblk", "nfs4", "tmpfs", "proc", "overlay"] {
-            assert!(unfreezable(&mount("/x", kind, "rw")).is_some(), "{kind}");
+            assert!(cannot_freeze(&mount("/x", kind, "rw")).is_some(), "{kind}");
         }
+    }
+
+    /// How `/` freezes if it is of that kind.
+    fn root(kind: &str, mode: Unfreezable) -> Result<Vec<Hold>, String> {
+        let mounts = [mount("/", kind, "rw")];
+        let seen = named(&["/".into()], mode, &mounts).map_err(|error| error.to_string())?;
+        Ok(seen.iter().map(|seen| seen.hold).collect())
+    }
+
+    #[test]
+    fn what_cannot_freeze_is_refused_or_read_only() {
+        for mode in [Unfreezable::Fail, Unfreezable::RemountRo] {
+            assert_eq!(root("ext4", mode), Ok(vec![Hold::Freeze]));
+            for kind in ["proc", "nfs4", "overlay", "hugetlbfs"] {
+                assert!(root(kind, mode).is_err(), "{kind}");
+            }
+        }
+        for kind in ["tmpfs", "fuse.sshfs", "ramfs"] {
+            assert_eq!(root(kind, Unfreezable::RemountRo), Ok(vec![Hold::ReadOnly]));
+            let error = root(kind, Unfreezable::Fail).unwrap_err();
+            assert!(error.contains("--unfreezable remount-ro"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_overlay_whose_upper_folder_does_not_freeze_is_read_only_with_it() {
+        let over = mount("/", "overlay", "rw,lowerdir=/l,upperdir=/run/u,workdir=/run/w");
+        let mounts = [over, mount("/run", "tmpfs", "rw")];
+        let seen = named(&["/".into()], Unfreezable::RemountRo, &mounts).unwrap();
+        let kinds: Vec<_> = seen
+            .iter()
+            .map(|seen| (seen.mount.kind.as_str(), seen.hold))
+            .collect();
+        assert_eq!(kinds, [("overlay", Hold::ReadOnly), ("tmpfs", Hold::ReadOnly)]);
     }
 }

@@ -13,7 +13,7 @@ use crate::disk::extend::{Overflow, extend};
 use crate::disk::layer::root::LostStore;
 use crate::disk::layer::{self, Boot, Removed};
 use crate::disk::origin::{self, View};
-use crate::disk::{ls, record};
+use crate::disk::{ls, record, union};
 use crate::exit::Exit;
 use crate::report::{bytes, duration};
 
@@ -195,6 +195,7 @@ pub fn run(command: &DiskCommand) -> anyhow::Result<Exit> {
         }
         DiskCommand::Origin(args) => run_origin(args)?,
         DiskCommand::Commit(args) => {
+            refuse_union("commit", &args.id)?;
             let progress = if args.json {
                 Progress::Silent
             } else {
@@ -213,22 +214,60 @@ pub fn run(command: &DiskCommand) -> anyhow::Result<Exit> {
             }
         }
         DiskCommand::Discard(args) if args.at_shutdown => {
+            refuse_union("wait for the shutdown to discard", &args.id)?;
             println!(
                 "{} will be discarded when the machine shuts down in order",
                 at_shutdown(&args.id)?
             );
         }
-        DiskCommand::Discard(args) => match discard(&args.id)? {
-            (id, Discarded::Snapshot) => println!("discarded {id}: its devices are as at the instant"),
-            (id, Discarded::Leftover) => println!("cleaned up {id}: nothing had been switched"),
-        },
+        DiskCommand::Discard(args) => run_discard(args)?,
         DiskCommand::Extend(args) => run_extend(args)?,
         DiskCommand::Layer(command) => run_layer(command)?,
     }
     Ok(Exit::Ok)
 }
 
+fn refuse_union(what: &'static str, prefix: &str) -> anyhow::Result<()> {
+    match union::find(prefix)? {
+        Some(union) => Err(union::life::not_for_unions(what, &union).into()),
+        None => Ok(()),
+    }
+}
+
+fn run_discard(args: &DiscardArgs) -> anyhow::Result<()> {
+    if let Some(union) = union::find(&args.id)? {
+        union::life::discard(&union)?;
+        println!("discarded {}: its filesystems are as at the instant", union.id);
+        return Ok(());
+    }
+    match discard(&args.id)? {
+        (id, Discarded::Snapshot) => println!("discarded {id}: its devices are as at the instant"),
+        (id, Discarded::Leftover) => println!("cleaned up {id}: nothing had been switched"),
+    }
+    Ok(())
+}
+
+fn run_origin_of_union(args: &OriginArgs, union: &union::Union) -> anyhow::Result<()> {
+    let frozen = union::life::origins(union);
+    if let Some(point) = &args.mount {
+        union::life::show(union, point, args.fs.as_deref())?;
+    } else if let Some(point) = &args.unmount {
+        union::life::hide(union, point)?;
+    } else if args.json {
+        let frozen = frozen.into_iter().map(|(top, path)| origin::Frozen { top, path });
+        json(&frozen.collect::<Vec<_>>())?;
+    } else {
+        for (_, path) in frozen {
+            println!("{}", path.display());
+        }
+    }
+    Ok(())
+}
+
 fn run_origin(args: &OriginArgs) -> anyhow::Result<()> {
+    if let Some(union) = union::find(&args.id)? {
+        return run_origin_of_union(args, &union);
+    }
     if let Some(point) = &args.mount {
         let wanted = args.fs.as_deref().or(args.device.as_deref());
         let view = if args.view { View::Snapshot } else { View::ReadOnly };
@@ -249,6 +288,7 @@ fn run_origin(args: &OriginArgs) -> anyhow::Result<()> {
 }
 
 fn run_extend(args: &ExtendArgs) -> anyhow::Result<()> {
+    refuse_union("extend", &args.id)?;
     let done = extend(&args.id, args.by)?;
     if args.json {
         return json(&done);

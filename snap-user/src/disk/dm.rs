@@ -4,6 +4,9 @@
 //!
 //! Any with `dm_mod` (device mapper 4.x); the targets `snapshot` and `snapshot-merge` load by themselves.
 
+mod error;
+mod status;
+
 use std::fmt;
 use std::fs;
 use std::io;
@@ -20,113 +23,13 @@ use crate::disk::blockdev::{self, Devno};
 use crate::disk::record::{DmIdentity, TableLine, UUID_PREFIX};
 use crate::disk::table::{join, same};
 
+pub use error::{Action, DmError};
+pub use status::SnapshotStatus;
+
 /// Where the nodes are.
 const NODES: &str = "/dev/mapper";
 /// How long udev may take for a node that it was told to make.
 const NODE_PATIENCE: Duration = Duration::from_secs(5);
-
-/// What the device mapper did not do.
-#[derive(Debug, thiserror::Error)]
-pub enum DmError {
-    /// There is no device mapper.
-    #[error("cannot use the device mapper: {0}; load it with `modprobe dm-mod`")]
-    NoDeviceMapper(String),
-    /// Not root.
-    #[error("cannot look at block devices: permission denied; run as root")]
-    Permission,
-    /// No device of that name.
-    #[error("there is no dm device {0}; see `dmsetup ls`")]
-    Missing(String),
-    /// A name that it does not take.
-    #[error("{0} is no name for a dm device; it may have 127 ASCII characters")]
-    Name(String),
-    /// The kernel refused.
-    #[error("cannot {action} the dm device {name}: {cause}; {remedy}")]
-    Call {
-        /// What was being done.
-        action: Action,
-        /// The device.
-        name: String,
-        /// What the kernel said.
-        cause: io::Error,
-        /// What to do about it.
-        remedy: &'static str,
-    },
-    /// Its node cannot be made.
-    #[error("cannot make the node {}: {cause}; check that /dev is a devtmpfs", path.display())]
-    Node {
-        /// The node.
-        path: PathBuf,
-        /// What the kernel said.
-        cause: io::Error,
-    },
-    /// A switch that the kernel called done, and was not.
-    #[error(
-        "the dm device {name} has the table `{found}` after the switch, not `{expected}`; somebody else changes it (LVM, another tool): see `dmesg`"
-    )]
-    NotSwitched {
-        /// The device.
-        name: String,
-        /// What it should have.
-        expected: String,
-        /// What it has.
-        found: String,
-    },
-}
-
-/// What is asked of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Make it.
-    Create,
-    /// Look at it.
-    Query,
-    /// Put a table into its inactive slot.
-    Load,
-    /// Empty its inactive slot.
-    Clear,
-    /// Hold its I/O back.
-    Suspend,
-    /// Let its I/O go, on the table of the inactive slot where there is one.
-    Resume,
-    /// Make it go away.
-    Remove,
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Create => "create",
-            Self::Query => "look at",
-            Self::Load => "load a table into",
-            Self::Clear => "clear the inactive table of",
-            Self::Suspend => "suspend",
-            Self::Resume => "resume",
-            Self::Remove => "remove",
-        })
-    }
-}
-
-impl Action {
-    fn remedy(self, cause: &io::Error) -> &'static str {
-        match (self, cause.raw_os_error()) {
-            (_, Some(libc::EPERM | libc::EACCES)) => "run as root",
-            (Self::Create, Some(libc::EBUSY)) => {
-                "a device of that name or uuid exists (`dmsetup ls`); remove it first"
-            }
-            (Self::Load, Some(libc::EBUSY)) => {
-                "a device in the table is mounted or otherwise in use (`lsblk`)"
-            }
-            (Self::Remove, Some(libc::EBUSY)) => {
-                "it is open: unmount what is on it, and see `dmsetup info` and `lsblk`"
-            }
-            (Self::Suspend | Self::Resume, Some(libc::EBUSY)) => {
-                "somebody else has frozen its filesystem: thaw it with `fsfreeze -u`"
-            }
-            _ => "`dmesg` may tell more",
-        }
-    }
-}
 
 /// Whom a new device is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,48 +82,6 @@ pub struct Info {
     pub suspended: bool,
     /// Whether a table waits in its inactive slot.
     pub inactive_table: bool,
-}
-
-/// What a `snapshot` or `snapshot-merge` target reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SnapshotStatus {
-    /// All is well. In sectors.
-    Used {
-        /// What the store's slice holds, its own metadata included.
-        used: u64,
-        /// The slice's size.
-        total: u64,
-        /// How much of what it holds is metadata.
-        metadata: u64,
-    },
-    /// The slice is full: writers get errors, the origin and what was written before are whole.
-    Overflow,
-    /// The store has failed: what was written is lost, the origin is whole.
-    Invalid,
-    /// The merge has stopped at an error of the disk.
-    MergeFailed,
-    /// The kernel has not read the store yet.
-    Unknown,
-}
-
-impl SnapshotStatus {
-    fn parse(params: &str) -> Self {
-        let numbers = || {
-            let (used, rest) = params.split_once('/')?;
-            let (total, metadata) = rest.split_once(' ')?;
-            Some(Self::Used {
-                used: used.parse().ok()?,
-                total: total.parse().ok()?,
-                metadata: metadata.trim().parse().ok()?,
-            })
-        };
-        match params.trim() {
-            "Overflow" => Self::Overflow,
-            "Invalid" => Self::Invalid,
-            "Merge failed" => Self::MergeFailed,
-            _ => numbers().unwrap_or(Self::Unknown),
-        }
-    }
 }
 
 /// The control device, open.
@@ -599,25 +460,7 @@ fn call_error(action: Action, name: &str, error: devicemapper::DmError) -> DmErr
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
-    use super::{Action, Role, SnapshotStatus};
-
-    #[test]
-    fn a_status_is_figures_or_a_word() {
-        assert_eq!(
-            SnapshotStatus::parse("2064/411648 16"),
-            SnapshotStatus::Used {
-                used: 2064,
-                total: 411_648,
-                metadata: 16
-            }
-        );
-        assert_eq!(SnapshotStatus::parse("Overflow"), SnapshotStatus::Overflow);
-        assert_eq!(SnapshotStatus::parse("Invalid"), SnapshotStatus::Invalid);
-        assert_eq!(SnapshotStatus::parse("Merge failed"), SnapshotStatus::MergeFailed);
-        assert_eq!(SnapshotStatus::parse("Unknown"), SnapshotStatus::Unknown);
-    }
+    use super::Role;
 
     #[test]
     fn only_layers_are_for_users() {
@@ -625,12 +468,5 @@ mod tests {
         assert_eq!(Role::of("FREEZEFRAME-store-00c0ffee-0"), Role::Part);
         assert_eq!(Role::of("LVM-xyz"), Role::Layer);
         assert_eq!(Role::of(""), Role::Layer);
-    }
-
-    #[test]
-    fn a_refusal_says_what_to_do() {
-        let busy = io::Error::from_raw_os_error(libc::EBUSY);
-        assert!(Action::Remove.remedy(&busy).contains("unmount"));
-        assert!(Action::Resume.remedy(&busy).contains("fsfreeze -u"));
     }
 }

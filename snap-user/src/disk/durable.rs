@@ -17,7 +17,11 @@ pub fn write(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&partial, path)?;
-    File::open(folder)?.sync_all()
+    File::open(folder)?.sync_all()?;
+    // The folder may be new.
+    folder
+        .parent()
+        .map_or(Ok(()), |above| File::open(above)?.sync_all())
 }
 
 /// Removes a file for good.

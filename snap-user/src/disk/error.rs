@@ -98,6 +98,16 @@ pub enum DiskError {
         /// What to do.
         remedy: String,
     },
+    /// A filesystem that cannot have an overlay put over it.
+    #[error("cannot put a union over {}: {why}; {remedy}", point.display())]
+    Union {
+        /// The mount point.
+        point: PathBuf,
+        /// What is in the way.
+        why: String,
+        /// What to do.
+        remedy: String,
+    },
     /// Some of several.
     #[error("{failed} of {all} layers are not {done}; the reasons are above")]
     Layers {

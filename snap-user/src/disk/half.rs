@@ -1,7 +1,7 @@
 //! The disk's half of one take: chosen and set up before the module's call, settled after it.
 
 use std::fs::File;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -10,19 +10,25 @@ use snap_common::abi;
 use crate::device::DiskCall;
 use crate::disk::arm::{Armed, Taken};
 use crate::disk::ask::{Filesystems, Wish};
-use crate::disk::choose::{self, Chosen, choose};
+use crate::disk::choose::{self, Chosen, Hold, choose};
 use crate::disk::dm::Dm;
+use crate::disk::mounts::Mount;
+use crate::disk::openfiles::{self, OpenFile};
 use crate::disk::plan;
 use crate::disk::record::AtShutdown;
 use crate::disk::store::Store;
+use crate::disk::union::{self, Union};
 use crate::report::bytes;
-use crate::report::disk::{DeviceReport, DiskReport, FsReport};
+use crate::report::disk::{DeviceReport, DiskReport, FsReport, ReadOnlyReport, UnionReport};
 
 /// The disk's half of a take.
 #[derive(Debug)]
 pub struct Half {
     chosen: Vec<Chosen>,
+    /// Who had files open for writing on each of those, where they lose that.
+    writers: Vec<Vec<OpenFile>>,
     armed: Option<Armed>,
+    union: Option<union::take::Prepared>,
 }
 
 impl Half {
@@ -37,9 +43,17 @@ impl Half {
                 wish.store.is_none(),
                 "--snapblockdev without filesystems does nothing; name some with --fs"
             );
-            return Ok(None);
+            if wish.unions.is_empty() {
+                return Ok(None);
+            }
         }
-        let chosen = choose(&wish.filesystems, pids)?;
+        let lowers = union::take::choose(&wish.unions)?;
+        let mut chosen = choose(&wish.filesystems, wish.unfreezable, pids)?;
+        chosen.retain(|chosen| {
+            // A union is read-only before anything freezes.
+            let of_union = |lower: &Mount| lower.devno == chosen.mount.devno;
+            !lowers.iter().any(of_union)
+        });
         if wish.store.is_some() && wish.at_shutdown == AtShutdown::Discard {
             choose::refuse_output(&chosen, output)?;
         }
@@ -47,7 +61,20 @@ impl Half {
             Some(store) => Some(arm(wish, store, &chosen, pids)?),
             None => None,
         };
-        Ok(Some(Self { chosen, armed }))
+        let writers = chosen.iter().map(|chosen| match chosen.hold {
+            Hold::Freeze => Vec::new(),
+            Hold::ReadOnly => openfiles::writers(chosen.mount.devno),
+        });
+        Ok(Some(Self {
+            writers: writers.collect(),
+            chosen,
+            armed,
+            // Last, for from then on nobody writes there.
+            union: match lowers.is_empty() {
+                true => None,
+                false => Some(union::take::Prepared::new(lowers, pids)?),
+            },
+        }))
     }
 
     /// The module's arguments.
@@ -59,12 +86,25 @@ impl Half {
         let switches = self.armed.as_ref().map(Armed::switches).transpose()?;
         let control = self.armed.as_ref().map(|armed| armed.dm().control().as_raw_fd());
         Ok(DiskCall {
-            filesystems: self.chosen.iter().map(filesystem).collect(),
-            filesystem_names: self.chosen.iter().map(name).collect(),
+            filesystems: self
+                .filesystems()
+                .map(|(_, fd, hold)| filesystem(fd, hold))
+                .collect(),
+            filesystem_names: self.filesystems().map(|(mount, ..)| name(mount)).collect(),
             switches: switches.unwrap_or_default(),
             switch_names: self.tops().map(|top| top.name.clone()).collect(),
             control: control.unwrap_or(-1),
         })
+    }
+
+    /// Those that freeze with the processes. Those of the union are read-only by then, and freezing keeps them so.
+    fn filesystems(&self) -> impl Iterator<Item = (&Mount, BorrowedFd<'_>, Hold)> {
+        let chosen = self
+            .chosen
+            .iter()
+            .map(|chosen| (&chosen.mount, chosen.fd.as_fd(), chosen.hold));
+        let lowers = self.union.iter().flat_map(union::take::Prepared::filesystems);
+        chosen.chain(lowers.map(|(mount, fd)| (mount, fd.as_fd(), choose::hold_of(mount))))
     }
 
     fn tops(&self) -> impl Iterator<Item = &plan::Top> {
@@ -82,7 +122,7 @@ impl Half {
         take: &abi::Take,
         instant_unix_ns: u64,
     ) -> anyhow::Result<Active> {
-        let report = self.report(call, take);
+        let mut report = self.report(call, take);
         let snapshot = match &mut self.armed {
             Some(armed) => Some(armed.activate(instant_unix_ns).with_context(|| {
                 format!(
@@ -93,7 +133,28 @@ impl Half {
             })?),
             None => None,
         };
-        Ok(Active { snapshot, report })
+        let mut active = Active {
+            snapshot,
+            union: None,
+            report: DiskReport::default(),
+        };
+        if let Some(prepared) = self.union.take() {
+            drop(self); // and with it the lock of the store
+            match prepared.attach(instant_unix_ns) {
+                Ok(union) => {
+                    report.unions = unions(&union);
+                    active.union = Some(union);
+                }
+                Err(error) => {
+                    if let Err(merge) = active.give_up() {
+                        eprintln!("freezeframe: {merge:#}");
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+        active.report = report;
+        Ok(active)
     }
 
     /// The take failed. What was switched before is merged back, for the machine has been writing to the store since.
@@ -114,15 +175,16 @@ impl Half {
     }
 
     fn report(&self, call: &DiskCall, take: &abi::Take) -> DiskReport {
-        let filesystems = self.chosen.iter().zip(&call.filesystems);
+        let filesystems = self.chosen.iter().zip(&call.filesystems).zip(&self.writers);
         let slices = self.armed.iter().flat_map(Armed::slices);
         let devices = self.tops().zip(&call.switches).zip(slices);
         DiskReport {
             id: self.armed.as_ref().map(|armed| armed.id().to_owned()),
             write_window_ns: take.write_window_ns,
             filesystems: filesystems
-                .map(|(chosen, raw)| {
-                    FsReport::new(
+                .map(|((chosen, raw), writers)| FsReport {
+                    read_only: (chosen.hold == Hold::ReadOnly).then(|| ReadOnlyReport::new(raw, writers)),
+                    ..FsReport::new(
                         &chosen.mount.point.display().to_string(),
                         &chosen.mount.kind,
                         &chosen.mount.source,
@@ -130,6 +192,7 @@ impl Half {
                     )
                 })
                 .collect(),
+            unions: Vec::new(),
             devices: devices
                 .map(|((top, raw), slice)| {
                     DeviceReport::new(
@@ -148,6 +211,7 @@ impl Half {
 #[derive(Debug)]
 pub struct Active {
     snapshot: Option<Taken>,
+    union: Option<Union>,
     report: DiskReport,
 }
 
@@ -176,6 +240,9 @@ impl Active {
     ///
     /// When it cannot be merged back.
     pub fn give_up(self) -> anyhow::Result<()> {
+        if let Some(union) = &self.union {
+            union::life::give_up(union);
+        }
         match self.snapshot {
             Some(snapshot) => snapshot.merge_back(),
             None => Ok(()),
@@ -200,18 +267,28 @@ fn arm(wish: &Wish, store: &Path, chosen: &[Chosen], pids: &[i32]) -> anyhow::Re
     Ok(armed)
 }
 
-fn filesystem(chosen: &Chosen) -> abi::Fs {
+fn unions(union: &Union) -> Vec<UnionReport> {
+    let origins = union::life::origins(union).into_iter();
+    origins
+        .map(|(mount, origin)| UnionReport {
+            id: union.id.clone(),
+            mount,
+            origin: origin.display().to_string(),
+        })
+        .collect()
+}
+
+fn filesystem(fd: BorrowedFd<'_>, hold: Hold) -> abi::Fs {
     // SAFETY: `struct ff_fs` is made of integers alone; all zeros is a valid one.
     let mut raw: abi::Fs = unsafe { std::mem::zeroed() };
-    raw.fd = chosen.fd.as_fd().as_raw_fd();
+    raw.fd = fd.as_raw_fd();
+    raw.flags = match hold {
+        Hold::Freeze => 0,
+        Hold::ReadOnly => abi::FS_READ_ONLY,
+    };
     raw
 }
 
-fn name(chosen: &Chosen) -> String {
-    format!(
-        "{} ({} on {})",
-        chosen.mount.point.display(),
-        chosen.mount.kind,
-        chosen.mount.source
-    )
+fn name(mount: &Mount) -> String {
+    format!("{} ({} on {})", mount.point.display(), mount.kind, mount.source)
 }

@@ -49,7 +49,7 @@ fn known_user(devno: Devno) -> io::Result<Option<String>> {
                 .map_or_else(|| holder.to_string(), |path| path.display().to_string())
         })
         .collect();
-    Ok((!holders.is_empty()).then(|| format!("{} is made of it", holders.join(", "))))
+    Ok((!holders.is_empty()).then(|| format!("it is part of {}", holders.join(", "))))
 }
 
 fn swap_devices(swaps: &str) -> impl Iterator<Item = &str> {
@@ -74,7 +74,7 @@ pub fn content(path: &Path) -> io::Result<Option<String>> {
         .output();
     match output {
         Ok(output) => match output.status.code() {
-            Some(0) => Ok(Some(describe(&String::from_utf8_lossy(&output.stdout)))),
+            Some(0) => Ok(describe(&String::from_utf8_lossy(&output.stdout))),
             Some(2) => Ok(None),
             // 8: it found several and will not choose.
             _ => Ok(Some("data of more than one kind".to_owned())),
@@ -85,18 +85,18 @@ pub fn content(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// One phrase for `blkid -o export`.
-fn describe(export: &str) -> String {
+/// One phrase for `blkid -o export`. Of a partition it also says what the partition table has of it, which is no content.
+fn describe(export: &str) -> Option<String> {
     let value = |name: &str| {
         export
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
     };
     match (value("TYPE"), value("LABEL"), value("PTTYPE")) {
-        (Some(kind), Some(label), _) => format!("{kind} ({label})"),
-        (Some(kind), None, _) => kind.to_owned(),
-        (None, _, Some(table)) => format!("a partition table ({table})"),
-        (None, _, None) => "data of a known kind".to_owned(),
+        (Some(kind), Some(label), _) => Some(format!("{kind} ({label})")),
+        (Some(kind), None, _) => Some(kind.to_owned()),
+        (None, _, Some(table)) => Some(format!("a partition table ({table})")),
+        (None, _, None) => value("USAGE").map(|_| "data of a known kind".to_owned()),
     }
 }
 
@@ -131,6 +131,7 @@ mod tests {
 
     #[test]
     fn content_is_one_phrase() {
+        let describe = |export: &str| describe(export).unwrap_or_default();
         assert_eq!(
             describe("DEVNAME=/dev/x\nLABEL=srv\nUUID=1\nTYPE=ext4\n"),
             "ext4 (srv)"
@@ -138,6 +139,7 @@ mod tests {
         assert_eq!(describe("UUID=1\nTYPE=swap\nUSAGE=other\n"), "swap");
         assert_eq!(describe("PTUUID=1\nPTTYPE=gpt\n"), "a partition table (gpt)");
         assert_eq!(describe("USAGE=raid\n"), "data of a known kind");
+        assert_eq!(describe("PART_ENTRY_SCHEME=gpt\nPART_ENTRY_NUMBER=2\n"), "");
     }
 
     #[test]

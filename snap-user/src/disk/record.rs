@@ -247,6 +247,14 @@ impl DmIdentity {
         }
     }
 
+    /// The ID of the snapshot whose slice of the store bears this uuid. `None`: it is something else.
+    #[must_use]
+    pub fn snapshot_of_store(uuid: &str) -> Option<&str> {
+        let rest = uuid.strip_prefix(UUID_PREFIX)?.strip_prefix("store-")?;
+        let (id, index) = rest.split_once('-')?;
+        index.parse::<usize>().is_ok().then_some(id)
+    }
+
     /// A layer's.
     #[must_use]
     pub fn layer(name: &str) -> Self {
@@ -325,6 +333,20 @@ pub(crate) mod tests {
                 filesystem: None,
                 merged: false,
             }],
+        }
+    }
+
+    #[test]
+    fn a_slice_tells_whose_it_is() {
+        let slice = record("00c0ffee", &[]).store(12);
+        assert_eq!(DmIdentity::snapshot_of_store(&slice.uuid), Some("00c0ffee"));
+        for other in [
+            "",
+            "FREEZEFRAME-origin-00c0ffee-0",
+            "FREEZEFRAME-layer-store-a-0",
+            "FREEZEFRAME-store-x",
+        ] {
+            assert_eq!(DmIdentity::snapshot_of_store(other), None, "{other}");
         }
     }
 

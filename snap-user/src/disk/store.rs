@@ -3,9 +3,13 @@
 //! It describes itself, so that it needs no filesystem and is found again after a crash: two header slots ([`slot`]), and
 //! from 1 MiB on the slices of the snapshots.
 
+mod error;
+mod room;
+
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -14,100 +18,10 @@ use crate::disk::blockdev;
 use crate::disk::probe;
 use crate::disk::record::{Extent, Record, StoreState, full_store_sectors, new_uuid, store_capacity_sectors};
 use crate::disk::slot::{self, Found};
-use crate::report::bytes;
 
-/// Slices begin and end at whole MiB.
-pub const ALIGN: u64 = 2048;
-
-/// Why a store cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// It cannot be opened or read.
-    #[error("cannot use {} as a store: {cause}; check that it is there, that it is a block device, and that you are root", device.display())]
-    Open {
-        /// The device.
-        device: PathBuf,
-        /// What the kernel said.
-        cause: io::Error,
-    },
-    /// Somebody else has it.
-    #[error("cannot use {} as a store: {user}; name a device that nobody uses", device.display())]
-    InUse {
-        /// The device.
-        device: PathBuf,
-        /// Who.
-        user: String,
-    },
-    /// Something else is on it.
-    #[error("cannot use {device} as a store: it holds {content}; if that is not needed any more, clear it with `wipefs -a {device}`", device = device.display())]
-    Content {
-        /// The device.
-        device: PathBuf,
-        /// What.
-        content: String,
-    },
-    /// It has no room for even an empty slice.
-    #[error("cannot use {} as a store: it has {}, and a store needs 3 MiB at least", device.display(), bytes(sectors * 512))]
-    TooSmall {
-        /// The device.
-        device: PathBuf,
-        /// Its size.
-        sectors: u64,
-    },
-    /// No header.
-    #[error("{} is not a store of Freezeframe's; see `freezeframe ls`", .0.display())]
-    NotOurs(PathBuf),
-    /// A header of ours that cannot be read.
-    #[error("the store on {device} is damaged: neither copy of its header is whole; look at the disk (`dmesg`), or give the store and all its snapshots up with `dd if=/dev/zero of={device} bs=64K count=2 conv=fsync`", device = .0.display())]
-    Damaged(PathBuf),
-    /// Made by a later Freezeframe.
-    #[error("the store on {} is of version {version}, which this freezeframe does not know; use a later one", device.display())]
-    Newer {
-        /// The device.
-        device: PathBuf,
-        /// Its version.
-        version: u32,
-    },
-    /// The device is smaller than when the store was made.
-    #[error("the store on {} has shrunk from {} to {}; give the device its size back", device.display(), bytes(was * 512), bytes(is * 512))]
-    Shrunk {
-        /// The device.
-        device: PathBuf,
-        /// Sectors when it was made.
-        was: u64,
-        /// Sectors now.
-        is: u64,
-    },
-    /// The header cannot be written.
-    #[error("cannot write the header of the store on {}: {cause}; look at the disk (`dmesg`)", device.display())]
-    Write {
-        /// The device.
-        device: PathBuf,
-        /// What the kernel said.
-        cause: io::Error,
-    },
-    /// The header has an end.
-    #[error("the header of the store on {} is full; commit or discard a snapshot on it first (`freezeframe ls`)", .0.display())]
-    HeaderFull(PathBuf),
-    /// No room for more slices.
-    #[error("the store on {} has {} free, and {} are needed; commit or discard a snapshot on it (`freezeframe ls`), or name a larger one", device.display(), bytes(free * 512), bytes(wanted * 512))]
-    Full {
-        /// The device.
-        device: PathBuf,
-        /// Sectors that no snapshot uses.
-        free: u64,
-        /// Sectors that are needed.
-        wanted: u64,
-    },
-    /// The snapshot was committed or discarded by somebody else meanwhile.
-    #[error("snapshot {id} is not on {} any more; see `freezeframe ls`", device.display())]
-    Gone {
-        /// The device.
-        device: PathBuf,
-        /// The snapshot.
-        id: String,
-    },
-}
+pub use error::StoreError;
+pub use room::{ALIGN, Origin, Slice};
+use room::{gaps, sizes, take};
 
 /// A store, opened.
 #[derive(Debug)]
@@ -116,24 +30,6 @@ pub struct Store {
     file: File,
     state: StoreState,
     sequence: u64,
-}
-
-/// One origin that wants a slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// Its size.
-    pub sectors: u64,
-    /// What will be copied at once.
-    pub chunk_sectors: u32,
-}
-
-/// What an origin gets of a store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slice {
-    /// Where.
-    pub extents: Vec<Extent>,
-    /// How many sectors of the origin may change before it overflows. `None`: all of them, it cannot.
-    pub overflows_after: Option<u64>,
 }
 
 /// How a device is opened.
@@ -402,84 +298,29 @@ fn open(device: &Path, access: Access) -> Result<File, StoreError> {
         .open(path)
         .map_err(failed)?;
     if access == Access::Locked {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => {
-                eprintln!(
-                    "freezeframe: waiting for another command that changes {}",
-                    device.display()
-                );
-                loop {
-                    match flock(&file, FlockOperation::LockExclusive) {
-                        Err(Errno::INTR) => {}
-                        other => break other.map_err(|errno| failed(errno.into()))?,
-                    }
-                }
-            }
-            other => other.map_err(|errno| failed(errno.into()))?,
-        }
+        lock_exclusively(&file, device).map_err(|errno| failed(errno.into()))?;
     }
     Ok(file)
 }
 
-fn gaps(used: &[Extent], sectors: u64) -> Vec<Extent> {
-    let mut gaps = Vec::new();
-    let mut start = ALIGN; // the header
-    let end = Extent {
-        start: sectors - sectors % ALIGN,
-        sectors: 0,
-    };
-    for extent in used.iter().chain([&end]) {
-        let stop = extent.start - extent.start % ALIGN;
-        if stop > start {
-            gaps.push(Extent {
-                start,
-                sectors: stop - start,
-            });
-        }
-        start = start.max(extent.end().next_multiple_of(ALIGN));
-    }
-    gaps
-}
-
-/// Takes a piece out of the gaps: the first gap that has it whole, else the first ones that have it together.
-fn take(free: &mut Vec<Extent>, sectors: u64) -> Option<Vec<Extent>> {
-    let mut wanted = sectors.max(1).next_multiple_of(ALIGN);
-    let mut taken = Vec::new();
-    let first = free.iter().position(|gap| gap.sectors >= wanted).unwrap_or(0);
-    for gap in free.iter_mut().skip(first) {
-        let piece = gap.sectors.min(wanted);
-        taken.push(Extent {
-            start: gap.start,
-            sectors: piece,
-        });
-        gap.start += piece;
-        gap.sectors -= piece;
-        wanted -= piece;
-        if wanted == 0 {
-            free.retain(|gap| gap.sectors != 0);
-            return Some(taken);
+/// Waits as long as it takes, and says so when it takes longer than udev, which locks devices too while it looks at them.
+fn lock_exclusively(file: &File, device: &Path) -> Result<(), Errno> {
+    for _ in 0..20 {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => sleep(Duration::from_millis(50)),
+            other => return other,
         }
     }
-    None
-}
-
-/// What each origin gets of that much room. `None`: it is not a MiB for each.
-fn sizes(origins: &[Origin], room: u64) -> Option<Vec<u64>> {
-    let full: Vec<_> = origins
-        .iter()
-        .map(|origin| full_store_sectors(origin.sectors, origin.chunk_sectors).next_multiple_of(ALIGN))
-        .collect();
-    let total: u64 = full.iter().sum();
-    if total <= room {
-        return Some(full);
+    eprintln!(
+        "freezeframe: waiting for another command that changes {}",
+        device.display()
+    );
+    loop {
+        match flock(file, FlockOperation::LockExclusive) {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
     }
-    let share = |size: &u64| {
-        let part = u128::from(*size) * u128::from(room) / u128::from(total.max(1));
-        let part = u64::try_from(part).unwrap_or(room);
-        part - part % ALIGN
-    };
-    let shares: Vec<_> = full.iter().map(share).collect();
-    shares.iter().all(|share| *share > 0).then_some(shares)
 }
 
 #[cfg(test)]

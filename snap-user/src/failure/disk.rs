@@ -20,7 +20,7 @@ pub(super) fn explain(
     let kind = FailureKind::Disk;
     Some(match refusal.reason {
         abi::REASON_FS_BAD_FD => (kind, freeze("it is gone; see `findmnt`")),
-        abi::REASON_FS_KIND => (kind, freeze("its kind cannot freeze; leave it out")),
+        abi::REASON_FS_KIND => (kind, freeze("its kind cannot freeze, or not be made read-only; leave it out")),
         abi::REASON_FS_TWICE => (kind, freeze("it is named twice; name one of its mount points")),
         abi::REASON_FS_FROZEN => (kind, freeze("somebody else has frozen it; thaw it with `fsfreeze -u`, or wait until they do")),
         abi::REASON_FS_SYNC => {

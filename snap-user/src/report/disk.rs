@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use snap_common::abi;
 
 use super::{bytes, duration};
+use crate::disk::openfiles::{self, OpenFile};
 
 /// Filesystems that froze with the processes, and devices that were switched. Fields are only ever added.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskReport {
     /// By which `ls`, `origin`, `commit` and `discard` know it. `None`: nothing was switched.
     pub id: Option<String>,
@@ -18,6 +19,9 @@ pub struct DiskReport {
     pub filesystems: Vec<FsReport>,
     /// In the order in which they were switched.
     pub devices: Vec<DeviceReport>,
+    /// The filesystems that are read-only from now on, with an overlay over each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unions: Vec<UnionReport>,
 }
 
 /// One filesystem.
@@ -39,6 +43,80 @@ pub struct FsReport {
     pub sync_pages: u64,
     /// 4 KiB pages written back in it, while the filesystem froze.
     pub freeze_pages: u64,
+    /// Where it has no freezing of its own: what being read-only for the instant meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<ReadOnlyReport>,
+}
+
+/// What it meant that a filesystem was read-only for the instant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadOnlyReport {
+    /// Open files, each once, that could not be written to by their descriptors.
+    pub downgraded: u32,
+    /// Those open for writing that no descriptor showed: their writers waited.
+    pub unseen: u32,
+    /// Shared mappings that could be written through, and still could.
+    pub mappings: u32,
+    /// Descriptors that were open for writing shortly before: the first of them.
+    pub writers: Vec<OpenFile>,
+    /// How many more there were.
+    pub more_writers: usize,
+}
+
+/// A filesystem that is read-only from now on, with an overlay over it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnionReport {
+    /// By which `ls`, `origin` and `discard` know it.
+    pub id: String,
+    /// Where it is mounted.
+    pub mount: String,
+    /// Where it is as it was.
+    pub origin: String,
+}
+
+impl ReadOnlyReport {
+    /// Reads what the module reported.
+    #[must_use]
+    pub fn new(raw: &abi::Fs, writers: &[OpenFile]) -> Self {
+        Self {
+            downgraded: raw.downgraded,
+            unseen: raw.unseen,
+            mappings: raw.mappings,
+            writers: writers.iter().take(openfiles::NAMED).cloned().collect(),
+            more_writers: writers.len().saturating_sub(openfiles::NAMED),
+        }
+    }
+
+    fn lines(&self) -> String {
+        let mut text = format!(
+            "      read-only for that long: {} open files lost their write access and got it back",
+            self.downgraded
+        );
+        // Writing to a String cannot fail.
+        if self.unseen > 0 {
+            let _ = write!(text, "; the writers of {} more waited", self.unseen);
+        }
+        if self.mappings > 0 {
+            let _ = write!(
+                text,
+                "; stores through {} shared mappings went on, but for those of the processes that stood still",
+                self.mappings
+            );
+        }
+        for file in &self.writers {
+            let fd = file.fd.unwrap_or_default();
+            let _ = write!(
+                text,
+                "\n        {} ({}), descriptor {fd}: {}",
+                file.pid, file.name, file.path
+            );
+        }
+        if self.more_writers > 0 {
+            let _ = write!(text, "\n        and {} more", self.more_writers);
+        }
+        text.push('\n');
+        text
+    }
 }
 
 /// One device.
@@ -75,6 +153,7 @@ impl FsReport {
             thaw_ns: length(&raw.thaw),
             sync_pages: raw.sync_pages,
             freeze_pages: raw.freeze_pages,
+            read_only: None,
         }
     }
 }
@@ -112,6 +191,9 @@ impl DiskReport {
                 bytes(filesystem.sync_pages * 4096),
                 duration(filesystem.sync_ns),
             );
+            if let Some(read_only) = &filesystem.read_only {
+                table.push_str(&read_only.lines());
+            }
         }
         for device in &self.devices {
             let room = device.overflows_after_bytes.map_or_else(
@@ -125,6 +207,20 @@ impl DiskReport {
                 duration(device.suspend_ns),
                 duration(device.switch_ns),
                 bytes(device.store_bytes),
+            );
+        }
+        for union in &self.unions {
+            let _ = writeln!(
+                table,
+                "    {}: read-only beneath from now on, as it was at {}; what is written is in memory",
+                union.mount, union.origin
+            );
+        }
+        if let Some(union) = self.unions.first() {
+            let _ = writeln!(
+                table,
+                "  union         {id}: `freezeframe origin {id} --mount DIR` or `discard {id}`; it goes when the machine stops",
+                id = union.id
             );
         }
         if let Some(id) = &self.id {
@@ -141,7 +237,8 @@ impl DiskReport {
 mod tests {
     use snap_common::abi;
 
-    use super::{DeviceReport, DiskReport, FsReport};
+    use super::{DeviceReport, DiskReport, FsReport, ReadOnlyReport, UnionReport};
+    use crate::disk::openfiles::OpenFile;
 
     fn report() -> DiskReport {
         // SAFETY: made of integers alone.
@@ -157,6 +254,11 @@ mod tests {
             write_window_ns: 50_000_000,
             filesystems: vec![FsReport::new("/srv", "ext4", "/dev/mapper/ff-srv", &fs)],
             devices: vec![DeviceReport::new("ff-srv", &switch, 1 << 30, None)],
+            unions: vec![UnionReport {
+                id: "00c0ffee".into(),
+                mount: "/srv/static".into(),
+                origin: "/run/freezeframe/union-00c0ffee/0.lower".into(),
+            }],
         }
     }
 
@@ -172,6 +274,32 @@ mod tests {
             "{table}"
         );
         assert!(table.contains("commit 1a2b3c4d"), "{table}");
+        assert!(table.contains("discard 00c0ffee"), "{table}");
+    }
+
+    #[test]
+    fn what_lost_its_write_access_is_named() {
+        let mut report = report();
+        // SAFETY: made of integers alone.
+        let mut fs: abi::Fs = unsafe { std::mem::zeroed() };
+        (fs.downgraded, fs.unseen, fs.mappings) = (60, 1, 2);
+        let file = OpenFile {
+            pid: 7,
+            name: "cat".into(),
+            fd: Some(3),
+            path: "/dev/shm/x".into(),
+        };
+        report.filesystems[0].read_only = Some(ReadOnlyReport::new(&fs, &vec![file; 60]));
+        let table = report.table();
+        for words in [
+            "60 open files",
+            "of 1 more waited",
+            "2 shared mappings",
+            "7 (cat), descriptor 3: /dev/shm/x",
+            "and 10 more",
+        ] {
+            assert!(table.contains(words), "{words}: {table}");
+        }
     }
 
     #[test]

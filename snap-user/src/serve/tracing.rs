@@ -1,15 +1,20 @@
 //! What the BPF programs count, as metrics; and who is watched while.
 
+mod proto;
+mod stores;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Bucket, Histogram as ProtoHistogram, Metric, MetricFamily, MetricType};
+use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
-use snap_common::hist::{self, Histogram};
+use snap_common::hist::Histogram;
 use snap_common::trace::EventKind;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+pub(super) use self::stores::{Counted, StoreHold};
 use crate::trace::{AttachState, OBJECT, TraceError, Tracer};
 
 /// How often the ring buffer is emptied: it holds some thousand events.
@@ -21,15 +26,18 @@ pub(super) struct Tracing {
     tracer: Option<Arc<Mutex<Tracer>>>,
     attached: IntGaugeVec,
     events: IntCounterVec,
+    counted: Counted,
+    taken: UnboundedSender<StoreHold>,
 }
 
 impl Tracing {
-    /// Loads the programs and registers their metrics. Without them everything else works, and one line says why.
-    pub(super) fn start(registry: &Registry) -> prometheus::Result<Self> {
+    /// Loads the programs and registers their metrics. Without them everything else works, and one line says why. The other end
+    /// hears of the stores of new snapshots, by what holds their probes.
+    pub(super) fn start(registry: &Registry) -> prometheus::Result<(Self, UnboundedReceiver<StoreHold>)> {
         let attached = IntGaugeVec::new(
             Opts::new(
                 "freezeframe_bpf_attached",
-                "1 while a BPF program sees its events; the COW probes do so only while a snapshot is open",
+                "1 while a BPF program sees its events; the COW probes do so only while a snapshot is open, or active on disk",
             ),
             &["program"],
         )?;
@@ -53,22 +61,19 @@ impl Tracing {
         registry.register(Box::new(attached.clone()))?;
         registry.register(Box::new(events.clone()))?;
         registry.register(Box::new(BpfCollector::new(tracer.clone())?))?;
+        let (taken, heard) = unbounded_channel();
         let tracing = Self {
+            counted: Counted::register(registry, tracer.clone())?,
             tracer,
             attached,
             events,
+            taken,
         };
         if let Some(tracer) = tracing.lock() {
-            let mut reasons = BTreeMap::<_, Vec<_>>::new();
-            for (program, why) in tracer.missing() {
-                reasons.entry(why).or_default().push(program);
-            }
-            for (why, programs) in reasons {
-                eprintln!("freezeframe: not traced: {}: {why}", programs.join(", "));
-            }
+            tell(tracer.missing());
             tracing.note(&tracer);
         }
-        Ok(tracing)
+        Ok((tracing, heard))
     }
 
     fn lock(&self) -> Option<MutexGuard<'_, Tracer>> {
@@ -115,6 +120,17 @@ impl Tracing {
             }
             self.note(&tracer);
         }
+    }
+}
+
+/// One line for each reason.
+fn tell<'a>(missing: impl Iterator<Item = (&'a str, &'a str)>) {
+    let mut reasons = BTreeMap::<_, Vec<_>>::new();
+    for (program, why) in missing {
+        reasons.entry(why).or_default().push(program);
+    }
+    for (why, programs) in reasons {
+        eprintln!("freezeframe: not traced: {}: {why}", programs.join(", "));
     }
 }
 
@@ -187,75 +203,13 @@ impl Collector for BpfCollector {
                 }
             }
         }
-        let mut breaks = Metric::default();
-        breaks.set_histogram(proto(&histogram));
-        let mut counter = prometheus::proto::Counter::default();
-        counter.set_value(float(lost));
-        let mut losses = Metric::default();
-        losses.set_counter(counter);
         vec![
-            family(&self.cow_breaks, MetricType::HISTOGRAM, breaks),
-            family(&self.lost, MetricType::COUNTER, losses),
+            proto::family(
+                &self.cow_breaks,
+                MetricType::HISTOGRAM,
+                vec![proto::histogram(&histogram)],
+            ),
+            proto::family(&self.lost, MetricType::COUNTER, vec![proto::counter(lost)]),
         ]
-    }
-}
-
-fn family(desc: &Desc, kind: MetricType, metric: Metric) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(desc.fq_name.clone());
-    family.set_help(desc.help.clone());
-    family.set_field_type(kind);
-    family.set_metric(vec![metric]);
-    family
-}
-
-/// The kernel's buckets as cumulative ones, in seconds; those below 1 µs and above 17 s are summed up.
-fn proto(histogram: &Histogram) -> ProtoHistogram {
-    let mut cumulative = 0;
-    let mut buckets = Vec::new();
-    for (number, count) in histogram.buckets.iter().enumerate() {
-        cumulative += count;
-        if (10..hist::BUCKETS - 1).contains(&number) {
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(float(hist::bound_ns(number)) / 1e9);
-            bucket.set_cumulative_count(cumulative);
-            buckets.push(bucket);
-        }
-    }
-    let mut proto = ProtoHistogram::default();
-    proto.set_sample_count(cumulative);
-    proto.set_sample_sum(float(histogram.sum_ns) / 1e9);
-    proto.set_bucket(buckets);
-    proto
-}
-
-#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-fn float(value: u64) -> f64 {
-    value as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use prometheus::proto::Bucket;
-    use snap_common::hist::{Histogram, bucket};
-
-    use super::proto;
-
-    #[test]
-    fn no_count_is_lost_on_the_way_to_prometheus() {
-        let mut histogram = Histogram::EMPTY;
-        for value in [1, 500, 1024, 1025, 40_000, 3_000_000, u64::MAX / 2] {
-            histogram.buckets[bucket(value)] += 1;
-        }
-        histogram.sum_ns = 2_000_000_000;
-        let proto = proto(&histogram);
-        assert_eq!(proto.get_sample_count(), 7);
-        assert!((proto.get_sample_sum() - 2.0).abs() < 1e-9);
-        let buckets = proto.get_bucket();
-        assert!((buckets[0].upper_bound() - 1.024e-6).abs() < 1e-12);
-        assert_eq!(buckets[0].cumulative_count(), 3);
-        assert_eq!(buckets[1].cumulative_count(), 4);
-        assert_eq!(buckets.last().unwrap().cumulative_count(), 6);
-        assert!(buckets.is_sorted_by_key(Bucket::cumulative_count));
     }
 }

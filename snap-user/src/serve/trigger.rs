@@ -275,8 +275,13 @@ async fn answer(
     };
     // What cannot be listed is told by the take itself.
     let _watch = tracing.watch(&job.targets.pids().unwrap_or_default());
+    // From before the switch on, so that no write is missed.
+    let stores = job.disk.store.as_ref().map(|_| tracing.watch_stores());
     match perform(&job, output.map(File::from)).await {
         Ok(report) => {
+            if let Some(stores) = stores {
+                stores.hand_over();
+            }
             metrics.observe(&report);
             Answer::Report(Box::new(report))
         }

@@ -20,19 +20,50 @@ pub struct Attached {
 pub enum AttachState {
     /// It sees its events.
     Attached,
-    /// Loaded, and attached while a snapshot is open.
+    /// Loaded, and attached while a snapshot is open, or active on disk.
     Detached,
     /// This kernel has no such hook, or refuses it.
     Unavailable(String),
 }
 
-/// The programs of the COW path: attached only while there is somebody to watch.
+/// The programs of the COW path.
 const COW: [&str; 4] = [
     "do_wp_page_entry",
     "do_wp_page_exit",
     "folio_add_new_anon_rmap_entry",
     "page_add_new_anon_rmap_entry",
 ];
+
+/// The programs of the stores.
+const STORES: [&str; 4] = [
+    "copy_callback_entry",
+    "dm_kcopyd_prepare_callback_entry",
+    "pending_complete_entry",
+    "start_copy_entry",
+];
+
+/// When a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// From the beginning: an idle machine pays nothing for it.
+    Always,
+    /// While the COW breaks of some process are counted.
+    TargetsAreWatched,
+    /// While what goes into stores is counted.
+    StoresAreWatched,
+}
+
+impl When {
+    pub(super) fn of(program: &str) -> Self {
+        if COW.contains(&program) {
+            Self::TargetsAreWatched
+        } else if STORES.contains(&program) {
+            Self::StoresAreWatched
+        } else {
+            Self::Always
+        }
+    }
+}
 
 /// Functions that bear another name on other kernels: one of each pair is enough.
 const RENAMED: [(&str, &str); 3] = [
@@ -68,15 +99,15 @@ fn function_of(program: &str) -> &str {
     program.trim_end_matches("_entry").trim_end_matches("_exit")
 }
 
-/// Loads every program and attaches all but those of the COW path.
+/// Loads every program and attaches those that are always.
 pub(super) fn load_all(ebpf: &mut Ebpf, btf: &Btf) -> Vec<Attached> {
     let mut attached: Vec<_> = ebpf
         .programs_mut()
         .map(|(name, program)| {
             let state = match load(name, program, btf) {
                 Err(error) => AttachState::Unavailable(reason(&error)),
-                Ok(()) if COW.contains(&name) => AttachState::Detached,
-                Ok(()) => attach(name, program),
+                Ok(()) if When::of(name) == When::Always => attach(name, program),
+                Ok(()) => AttachState::Detached,
             };
             Attached {
                 program: name.to_owned(),
@@ -94,6 +125,7 @@ fn load(name: &str, program: &mut Program, btf: &Btf) -> Result<(), ProgramError
         Program::FEntry(program) => program.load(function, btf),
         Program::FExit(program) => program.load(function, btf),
         Program::RawTracePoint(program) => program.load(),
+        Program::KProbe(program) => program.load(),
         _ => Ok(()),
     }
 }
@@ -136,31 +168,34 @@ fn reason(error: &ProgramError) -> String {
     cause.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-/// Programs of the COW path that are attached; dropping them detaches them, and they stay loaded.
+/// Programs that are attached for a while; dropping them detaches them, and they stay loaded.
 pub(super) type Links = Vec<Box<dyn Any + Send>>;
 
-/// Attaches the programs of the COW path.
-pub(super) fn attach_cow(ebpf: &mut Ebpf, attached: &mut [Attached]) -> Links {
+/// Attaches the programs of a while. Those that could not be attached the last time are tried again: their module may be loaded
+/// now.
+pub(super) fn attach_while(ebpf: &mut Ebpf, attached: &mut [Attached], when: When) -> Links {
     let mut links = Links::new();
     for entry in attached
         .iter_mut()
-        .filter(|entry| entry.state == AttachState::Detached)
+        .filter(|entry| When::of(&entry.program) == when && entry.state != AttachState::Attached)
     {
         let Some(program) = ebpf.program_mut(&entry.program) else {
             continue;
         };
-        entry.state = match hold(program) {
+        entry.state = match hold(function_of(&entry.program), program) {
             Ok(link) => {
                 links.push(link);
                 AttachState::Attached
             }
+            // It could not be loaded, and the reason for that is noted.
+            Err(ProgramError::NotLoaded) => continue,
             Err(error) => AttachState::Unavailable(reason(&error)),
         };
     }
     links
 }
 
-fn hold(program: &mut Program) -> Result<Box<dyn Any + Send>, ProgramError> {
+fn hold(function: &str, program: &mut Program) -> Result<Box<dyn Any + Send>, ProgramError> {
     match program {
         Program::FEntry(program) => {
             let link = program.attach()?;
@@ -170,16 +205,30 @@ fn hold(program: &mut Program) -> Result<Box<dyn Any + Send>, ProgramError> {
             let link = program.attach()?;
             Ok(Box::new(program.take_link(link)?))
         }
+        Program::KProbe(program) => {
+            let link = program.attach(function, 0)?;
+            Ok(Box::new(program.take_link(link)?))
+        }
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
 
-/// Notes that the programs of the COW path see nothing any more.
-pub(super) fn note_detached(attached: &mut [Attached]) {
+/// Notes that the programs of a while see nothing any more.
+pub(super) fn note_detached(attached: &mut [Attached], when: When) {
     for entry in attached.iter_mut() {
-        if COW.contains(&entry.program.as_str()) && entry.state == AttachState::Attached {
+        if When::of(&entry.program) == when && entry.state == AttachState::Attached {
             entry.state = AttachState::Detached;
         }
+    }
+}
+
+/// Notes why the programs of a while see nothing.
+pub(super) fn note_unavailable(attached: &mut [Attached], when: When, why: &str) {
+    for entry in attached
+        .iter_mut()
+        .filter(|entry| When::of(&entry.program) == when)
+    {
+        entry.state = AttachState::Unavailable(why.to_owned());
     }
 }
 

@@ -161,7 +161,7 @@ fn pack(dir: &Path) -> Result<()> {
     Ok(fs::write(dir.join("run.sh"), RUN)?)
 }
 
-fn copy(from: &Path, to: PathBuf) -> Result<()> {
+pub(super) fn copy(from: &Path, to: PathBuf) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
     Ok(())
 }

@@ -279,7 +279,6 @@ mod tests {
 
     use super::{entry, read_only};
     use crate::disk::blockdev::Devno;
-    use crate::disk::live::Live;
     use crate::disk::mounts::Mount;
 
     #[test]

@@ -1,0 +1,140 @@
+//! How long writers stand still: our take beside what one does by hand.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use guest_tests::disk::base::lvm;
+use guest_tests::disk::fs::Mount;
+use guest_tests::disk::snapshot::What;
+use guest_tests::sh;
+use serde_json::json;
+
+use crate::Bench;
+
+/// How long the writer runs before and after.
+const MARGIN: Duration = Duration::from_millis(300);
+
+/// Who writes meanwhile.
+#[derive(Clone, Copy)]
+enum Load {
+    /// One block at a time, past the page cache: nothing is dirty.
+    Direct,
+    /// Into the page cache, as fast as that goes: there is always something to write back.
+    Buffered,
+}
+
+impl Load {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Buffered => "buffered",
+        }
+    }
+}
+
+/// A writer that notes the longest of its writes.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Duration>,
+}
+
+/// Memory as `O_DIRECT` wants it.
+#[repr(align(4096))]
+struct Block([u8; 4096]);
+
+impl Writer {
+    fn start(mount: &Mount, load: Load) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flags = match load {
+            Load::Direct => libc::O_DIRECT,
+            Load::Buffered => 0,
+        };
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .custom_flags(flags)
+            .open(mount.path("writer"))
+            .expect("the filesystem takes a file");
+        let ended = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let block = Box::new(Block([7; 4096]));
+            let mut longest = Duration::ZERO;
+            let mut number = 0;
+            while !ended.load(Ordering::Relaxed) {
+                let begin = Instant::now();
+                file.write_all_at(&block.0, number % 8192 * 4096)
+                    .expect("the filesystem takes writes");
+                longest = longest.max(begin.elapsed());
+                number += 1;
+            }
+            longest
+        });
+        sleep(MARGIN);
+        Self { stop, thread }
+    }
+
+    fn stop(self) -> Duration {
+        sleep(MARGIN);
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the writer ends")
+    }
+}
+
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Each method once a round, each under both loads.
+pub fn measure(bench: &mut Bench, rounds: usize) {
+    for round in 0..rounds {
+        for load in [Load::Direct, Load::Buffered] {
+            ours(bench, load, round);
+            theirs(bench, load, round, "fsfreeze+lvcreate");
+            theirs(bench, load, round, "lvcreate");
+        }
+    }
+}
+
+fn ours(bench: &mut Bench, load: Load, round: usize) {
+    let writer = Writer::start(&bench.ours, load);
+    let what = What {
+        mounts: vec![&bench.ours.dir],
+        store: &bench.store,
+        ..What::default()
+    };
+    let snapshot = what.take();
+    let gap = writer.stop();
+    let disk = &snapshot.report["disk"];
+    let sample = json!({
+        "method": "freezeframe", "fs": bench.kind.name(), "load": load.name(), "round": round,
+        "window_ns": disk["write_window_ns"], "gap_ns": ns(gap), "disk": disk,
+    });
+    bench.out.sample("window", &sample);
+    snapshot.commit();
+}
+
+/// By hand: with the filesystem frozen around it, or as LVM does it by itself.
+fn theirs(bench: &mut Bench, load: Load, round: usize, method: &str) {
+    let writer = Writer::start(&bench.theirs, load);
+    let frozen = method != "lvcreate";
+    let begin = Instant::now();
+    if frozen {
+        sh(&format!("fsfreeze -f {}", bench.theirs.dir));
+    }
+    lvm("lvcreate -q -y -s -L 500M -c 4k -n snap vg/volume");
+    if frozen {
+        sh(&format!("fsfreeze -u {}", bench.theirs.dir));
+    }
+    let window = begin.elapsed();
+    let gap = writer.stop();
+    let sample = json!({
+        "method": method, "fs": bench.kind.name(), "load": load.name(), "round": round,
+        "window_ns": ns(window), "gap_ns": ns(gap),
+    });
+    bench.out.sample("window", &sample);
+    lvm("lvremove -q -y vg/snap");
+}

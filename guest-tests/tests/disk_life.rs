@@ -1,0 +1,213 @@
+//! What becomes of a snapshot with a disk's half, as a user sees it: its origin, its commit, its discard, the next boot.
+
+use guest_tests::disk::base::Kind::LayerOnPartition;
+use guest_tests::disk::fs::Kind;
+use guest_tests::disk::place::Place;
+use guest_tests::disk::snapshot::{What, done, refused};
+use guest_tests::disk::{Disk, dm};
+use guest_tests::sh;
+
+/// Makes a file say something, for good.
+fn write(place: &Place, text: &str) {
+    let path = place.mounted().path("file");
+    sh(&format!("echo {text} >{path}; sync -f {path}"));
+}
+
+fn read(place: &Place) -> String {
+    place.mounted().again();
+    sh(&format!("cat {}", place.mounted().path("file")))
+}
+
+#[test]
+fn the_origin_stays_and_a_commit_keeps_what_was_written() {
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        let disk = Disk::usual();
+        let place = Place::new(&disk, LayerOnPartition, kind);
+        write(&place, "before");
+        let snapshot = place.what(&[]).take();
+        write(&place, "after");
+        assert_eq!(
+            done(&["origin", &snapshot.id]),
+            format!("{}\n", snapshot.device())
+        );
+        let listed = snapshot.listed();
+        assert_eq!(listed["state"], "active", "{listed}");
+        let device = &listed["devices"][0];
+        assert_eq!(
+            (&device["top"], &device["store"], &device["can_overflow"]),
+            (&"ff-data".into(), &"ok".into(), &false.into())
+        );
+        assert_eq!(device["mounts"][0], place.mounted().dir, "{listed}");
+        let text = done(&["ls"]);
+        assert!(
+            text.contains(&snapshot.id) && text.contains("cannot overflow"),
+            "{text}"
+        );
+
+        for view in [&[][..], &["--view"]] {
+            let origin = guest_tests::disk::origin::Origin::mount(&snapshot.id, view).expect("it mounts");
+            assert_eq!(sh(&format!("cat {}/file", origin.dir)), "before\n");
+            assert!(std::fs::write(format!("{}/file", origin.dir), "x").is_err());
+            // Its origin would change under whoever reads it.
+            refused(
+                &["commit", &snapshot.id],
+                &[&snapshot.id, &origin.dir, "--unmount"],
+            );
+            origin.unmount();
+        }
+        // As much of an ID as is unambiguous.
+        done(&["commit", &snapshot.id[..3]]);
+        assert_eq!(dm::target("ff-data"), "linear");
+        assert_eq!(read(&place), "after\n");
+    }
+}
+
+#[test]
+fn a_discard_goes_back_to_the_instant() {
+    for kind in Kind::ALL {
+        let disk = Disk::usual();
+        let mut place = Place::new(&disk, LayerOnPartition, kind);
+        write(&place, "before");
+        let snapshot = place.what(&[]).take();
+        write(&place, "after");
+        let dir = place.mounted().dir.clone();
+        refused(&["discard", &snapshot.id], &[&snapshot.id, &dir, "umount"]);
+        refused(
+            &["layer", "remove", "data"],
+            &["data", &snapshot.id, "freezeframe commit"],
+        );
+        place.unmount();
+        snapshot.discard();
+        place.remount();
+        assert_eq!(read(&place), "before\n", "{kind:?}");
+        place.unmount();
+        kind.check(&place.base.node);
+    }
+}
+
+#[test]
+fn an_orderly_shutdown_discards_unless_told_to_keep() {
+    for (options, then) in [(&[][..], "before\n"), (&["--keep"], "after\n")] {
+        let disk = Disk::usual();
+        let mut place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
+        write(&place, "before");
+        let what = What {
+            more: options.to_vec(),
+            ..place.what(&[])
+        };
+        let snapshot = what.take();
+        write(&place, "after");
+        refused(&["layer", "down"], &["umount"]);
+        place.unmount();
+        done(&["layer", "down"]);
+        assert_eq!(dm::named("ff-"), [""; 0]);
+        done(&["layer", "up"]);
+        place.remount();
+        assert_eq!(read(&place), then);
+        if options.is_empty() {
+            assert_eq!(dm::target("ff-data"), "linear");
+        } else {
+            assert_eq!(dm::target("ff-data"), "snapshot");
+            let origin = snapshot.mount();
+            assert_eq!(sh(&format!("cat {}/file", origin.dir)), "before\n");
+            origin.unmount();
+            // Told so later, it is given up like any other.
+            done(&["discard", &snapshot.id, "--at-shutdown"]);
+            place.unmount();
+            done(&["layer", "down"]);
+            done(&["layer", "up"]);
+            place.remount();
+            assert_eq!(read(&place), "before\n");
+        }
+        assert_eq!(guest_tests::disk::snapshot::listed(&snapshot.id), None);
+        dm::assert_all_live();
+    }
+}
+
+#[test]
+fn a_layer_does_not_start_without_the_store_that_it_runs_on() {
+    let disk = Disk::usual();
+    let mut place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
+    write(&place, "before");
+    let what = What {
+        more: vec!["--keep"],
+        ..place.what(&[])
+    };
+    let snapshot = what.take();
+    write(&place, "after");
+    place.unmount();
+    done(&["layer", "down"]);
+    disk.detach("key");
+    refused(&["layer", "up", "--wait", "1"], &["data", &snapshot.id]);
+    assert_eq!(dm::named("ff-data"), [""; 0]);
+    disk.attach("key");
+    done(&["layer", "up"]);
+    place.remount();
+    assert_eq!(read(&place), "after\n");
+    snapshot.commit();
+}
+
+#[test]
+fn a_commit_that_was_killed_is_finished() {
+    let disk = Disk::usual();
+    let place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
+    write(&place, "before");
+    let snapshot = place.what(&[]).take();
+    // A second's worth of merging.
+    sh(&format!(
+        "dd if=/dev/urandom of={} bs=1M count=64 conv=fsync status=none",
+        place.mounted().path("large")
+    ));
+    write(&place, "after");
+    let mut commit = std::process::Command::new("freezeframe")
+        .args(["commit", &snapshot.id])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("freezeframe runs");
+    dm::wait_until("the merge", || dm::target("ff-data") == "snapshot-merge");
+    commit.kill().expect("it is ours");
+    commit.wait().expect("it is ours");
+    let state = snapshot.listed()["state"].clone();
+    assert!(
+        ["interrupted", "merging"].contains(&state.as_str().unwrap_or_default()),
+        "{state}"
+    );
+    // Neither old nor new.
+    refused(&["origin", &snapshot.id], &[&snapshot.id, "freezeframe commit"]);
+    refused(&["discard", &snapshot.id], &[&snapshot.id, "freezeframe commit"]);
+    snapshot.commit();
+    assert_eq!(read(&place), "after\n");
+}
+
+#[test]
+fn what_cannot_be_snapshotted_is_refused_before_anything_changes() {
+    let disk = Disk::split(&[("data", 900), ("key", 1000), ("plain", 300)]);
+    let mut place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
+    let take = |fs: &str, store: &str, words: &[&str]| {
+        refused(
+            &["take", "--no-daemon", "--fs", fs, "--snapblockdev", store],
+            words,
+        );
+        assert_eq!(dm::target("ff-data"), "linear");
+        dm::assert_all_live();
+    };
+    let (data, store) = (place.mounted().dir.clone(), place.store.clone());
+    take("/mnt/nowhere", &store, &["/mnt/nowhere"]);
+    take("/proc", &store, &["/proc"]);
+    take(&data, "/dev/nowhere", &["/dev/nowhere"]);
+    // It has a filesystem, mounted or not.
+    let plain = disk.part("plain");
+    Kind::Ext4.make(&plain);
+    take(&data, &plain, &[&plain, "ext4", "wipefs -a"]);
+    let mount = guest_tests::disk::fs::Mount::new(&plain, "plain");
+    take(&data, &plain, &[&plain, "mounted"]);
+    // There is no table to switch below it.
+    take(&mount.dir, &store, &[&mount.dir, "freezeframe layer add"]);
+    refused(&["layer", "add", &plain, "--name", "plain"], &[&plain, "mounted"]);
+    drop(mount);
+    refused(&["layer", "add", &plain, "--name", "data"], &["data"]);
+    refused(&["layer", "remove", "data"], &["data", "umount"]);
+    place.unmount();
+    done(&["layer", "remove", "data"]);
+    assert_eq!(dm::named("ff-"), [""; 0]);
+}

@@ -1,0 +1,269 @@
+//! `cargo xtask bench disk`: one guest run, the samples it left, and the tables made of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::bench::stats::{Spread, ratio, time};
+use crate::bench::table::{NOTHING, Table};
+use crate::bench::window::copy;
+use crate::guest;
+use crate::job::Job;
+use crate::kernel::Series;
+use crate::module::{self, Variant};
+use crate::setup::{self, Need};
+use crate::{build, paths, step, suite};
+
+/// Measures the write window beside fsfreeze and lvcreate, what a snapshot costs writers, and how fast it is merged.
+///
+/// Compare within one run only: a guest without KVM is slow, and slower on a busy machine.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The guest's kernel
+    #[arg(long, value_enum, default_value = "6.12")]
+    kernel: Series,
+    /// Samples of each kind
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: u32,
+    /// Measure nothing: the tables of the last run again
+    #[arg(long)]
+    again: bool,
+}
+
+/// What the guest leaves.
+const SAMPLES: &str = "samples.jsonl";
+
+const RUN: &str = "#!/bin/sh\nexport PATH=\"$PWD/bin:$PATH\"\nexec bench_disk \"$FF_BENCH_ROUNDS\"\n";
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let out = paths::guest().join(format!("bench-disk-{}", args.kernel.name()));
+    if !args.again {
+        let code = measure(args, &out)?;
+        if code != 0 {
+            return Ok(ExitCode::from(code));
+        }
+    }
+    let path = out.join(SAMPLES);
+    let text = fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}; run without --again", path.display()))?;
+    let samples = parse(&text).with_context(|| format!("cannot use {}", path.display()))?;
+    println!(
+        "\n{}\n{}\n{}",
+        windows(&samples),
+        writers(&samples),
+        merges(&samples)
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(args: &Args, out: &Path) -> Result<u8> {
+    if args.rounds == 0 {
+        bail!("--rounds 0 measures nothing");
+    }
+    let dir = paths::guest().join("bench-disk");
+    let mut job = Job::new(dir.clone(), args.kernel);
+    {
+        let _lock = step::lock()?;
+        setup::ensure(&[Need::Guest, Need::Bpf])?;
+        build::controller()?;
+        job.controller = Some(paths::controller());
+        job.module = Some(module::build(args.kernel, Variant::Release)?);
+        pack(&dir)?;
+    }
+    job.env
+        .push(("FF_BENCH_ROUNDS".to_owned(), args.rounds.to_string()));
+    job.timeout = Duration::from_secs(3600);
+    job.out = out.to_owned();
+    Ok(guest::report(&job, &job.run()?))
+}
+
+/// Makes the job's directory.
+fn pack(dir: &PathBuf) -> Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    fs::create_dir_all(dir.join("bin"))?;
+    for (name, executable) in suite::programs()? {
+        if name == "bench_disk" {
+            copy(&executable, dir.join("bin").join(name))?;
+        }
+    }
+    Ok(fs::write(dir.join("run.sh"), RUN)?)
+}
+
+fn parse(text: &str) -> Result<Vec<Value>> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).context("a line is no JSON"))
+        .collect()
+}
+
+/// The figures of the samples that have these values.
+fn figures(samples: &[Value], wanted: &[(&str, &str)], figure: &str) -> Vec<u64> {
+    samples
+        .iter()
+        .filter(|sample| wanted.iter().all(|(name, value)| sample[*name] == *value))
+        .filter_map(|sample| sample[figure].as_f64())
+        .map(rounded)
+        .collect()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "times and sizes"
+)]
+fn rounded(figure: f64) -> u64 {
+    figure.max(0.0).round() as u64
+}
+
+/// The spread, and how many times the median of others is in ours.
+fn beside(ours: &[u64], theirs: &[u64]) -> String {
+    match (Spread::of(ours), Spread::of(theirs)) {
+        (Some(ours), Some(theirs)) => ratio(ours.median, theirs.median),
+        _ => NOTHING.to_owned(),
+    }
+}
+
+fn spread(samples: &[u64]) -> String {
+    Spread::of(samples).map_or_else(|| NOTHING.to_owned(), |spread| spread.to_string())
+}
+
+fn windows(samples: &[Value]) -> Table {
+    let mut table = Table::new(
+        "The write window",
+        "Median (least – greatest). By hand it goes from the start of `fsfreeze -f` to the end of `fsfreeze -u`; `gap` is the longest of \
+         the writer's own writes. The ratios are to fsfreeze and lvcreate.",
+        &[
+            "filesystem",
+            "writer",
+            "method",
+            "write window",
+            "ratio",
+            "gap",
+            "ratio",
+        ],
+    );
+    for fs in ["ext4", "xfs"] {
+        for load in ["direct", "buffered"] {
+            let of = |method, figure| {
+                let wanted = [("what", "window"), ("fs", fs), ("load", load), ("method", method)];
+                figures(samples, &wanted, figure)
+            };
+            for method in ["freezeframe", "fsfreeze+lvcreate", "lvcreate"] {
+                let (window, gap) = (of(method, "window_ns"), of(method, "gap_ns"));
+                table.row(vec![
+                    fs.to_owned(),
+                    load.to_owned(),
+                    method.to_owned(),
+                    spread(&window),
+                    beside(&window, &of("fsfreeze+lvcreate", "window_ns")),
+                    spread(&gap),
+                    beside(&gap, &of("fsfreeze+lvcreate", "gap_ns")),
+                ]);
+            }
+        }
+    }
+    table
+}
+
+fn writers(samples: &[Value]) -> Table {
+    let mut table = Table::new(
+        "What writers pay",
+        "fio, one write at a time, past the page cache: the mean time of a write, median over the rounds (least – greatest). `first`: each \
+         chunk is written for the first time since the snapshot; `again`: once more; `after`: the snapshot is committed, \
+         or removed. The ratios are to `before`.",
+        &[
+            "pattern", "snapshot", "before", "first", "ratio", "again", "ratio", "after", "ratio",
+        ],
+    );
+    for pattern in ["sequential 1 MiB", "random 4 KiB", "random 512 B"] {
+        for on in ["freezeframe", "lvm"] {
+            let of = |when| {
+                let wanted = [("what", "fio"), ("pattern", pattern), ("on", on), ("when", when)];
+                figures(samples, &wanted, "mean_ns")
+            };
+            let before = of("before");
+            let mut row = vec![pattern.to_owned(), on.to_owned(), spread(&before)];
+            for when in ["first", "again", "after"] {
+                let found = of(when);
+                row.push(spread(&found));
+                row.push(beside(&found, &before));
+            }
+            table.row(row);
+        }
+    }
+    table
+}
+
+fn merges(samples: &[Value]) -> Table {
+    let mut table = Table::new(
+        "Merging back",
+        "What a commit merges in a second, beside what fio writes to the same filesystem in a second before (1 MiB at a time).",
+        &["what was written", "merged", "MiB/s", "ratio"],
+    );
+    let device = figures(
+        samples,
+        &[
+            ("what", "fio"),
+            ("on", "freezeframe"),
+            ("pattern", "sequential 1 MiB"),
+            ("when", "before"),
+        ],
+        "bytes_per_second",
+    );
+    for pattern in ["sequential 1 MiB", "random 4 KiB", "random 512 B"] {
+        let wanted = [("what", "merge"), ("pattern", pattern)];
+        let (bytes, times) = (
+            figures(samples, &wanted, "bytes"),
+            figures(samples, &wanted, "ns"),
+        );
+        let rates: Vec<_> = bytes
+            .iter()
+            .zip(&times)
+            .map(|(bytes, ns)| {
+                u64::try_from(u128::from(*bytes) * 1_000_000_000 / u128::from((*ns).max(1)))
+                    .unwrap_or(u64::MAX)
+            })
+            .collect();
+        let rate =
+            Spread::of(&rates).map_or_else(|| NOTHING.to_owned(), |spread| (spread.median >> 20).to_string());
+        let merged = match (Spread::of(&bytes), Spread::of(&times)) {
+            (Some(bytes), Some(times)) => format!("{} KiB in {}", bytes.median >> 10, time(times.median)),
+            _ => NOTHING.to_owned(),
+        };
+        table.row(vec![pattern.to_owned(), merged, rate, beside(&rates, &device)]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{figures, merges, parse, windows, writers};
+
+    #[test]
+    fn figures_are_those_that_were_asked_for() {
+        let samples = parse(
+            "{\"what\":\"window\",\"method\":\"freezeframe\",\"fs\":\"ext4\",\"load\":\"direct\",\"window_ns\":1000000,\"gap_ns\":2}\n\
+             {\"what\":\"window\",\"method\":\"fsfreeze+lvcreate\",\"fs\":\"ext4\",\"load\":\"direct\",\"window_ns\":4000000,\"gap_ns\":8}",
+        )
+        .unwrap();
+        assert_eq!(
+            figures(&samples, &[("method", "freezeframe")], "window_ns"),
+            [1_000_000]
+        );
+        let table = windows(&samples).to_string();
+        assert!(table.contains("1/4.00"), "{table}");
+    }
+
+    #[test]
+    fn nothing_measured_is_no_figure() {
+        assert!(writers(&[]).to_string().contains('–'));
+        assert!(merges(&[]).to_string().contains('–'));
+        assert!(parse("nonsense").is_err());
+    }
+}
