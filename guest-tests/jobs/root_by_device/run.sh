@@ -3,5 +3,5 @@
 set -euo pipefail
 grep -q 'root=/dev/nvme0n1 ' /proc/cmdline
 [[ $(findmnt -n -o SOURCE /) == /dev/mapper/ff-root ]]
-[[ $(dmsetup table ff-root) == "0 "*" linear 259:0 0" ]]
+[[ $(dmsetup table ff-root) == "0 "*" linear $(cat /sys/class/block/nvme0n1/dev) 0" ]]
 freezeframe layer ls

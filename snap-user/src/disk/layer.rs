@@ -186,13 +186,17 @@ fn advice(path: &Path, device: &Path, boot: Boot) -> String {
 /// For a layer that is only configured: what has to know of it before the next boot.
 fn advice_for_later(name: &str, device: &Path, lasting: &Path) -> String {
     let top = DmIdentity::layer(name).name;
-    let mounted = blockdev::devno(device)
-        .ok()
-        .and_then(|devno| live::mounts_of(devno).ok());
-    let is_root = mounted
-        .unwrap_or_default()
-        .iter()
-        .any(|mount| mount.point == Path::new("/"));
+    let is_root = blockdev::devno(device).is_ok_and(|below| {
+        // By itself, or by a layer that it has now.
+        let layers = blockdev::holders(below).into_iter().filter(|holder| {
+            blockdev::dm_uuid(*holder).is_some_and(|uuid| uuid.starts_with(&format!("{UUID_PREFIX}layer-")))
+        });
+        layers
+            .chain([below])
+            .filter_map(|devno| live::mounts_of(devno).ok())
+            .flatten()
+            .any(|mount| mount.point == Path::new("/"))
+    });
     let mut text = format!(
         "{top} will be a layer over {} from the next boot on.\n",
         lasting.display()
