@@ -7,6 +7,7 @@ pub mod fs;
 pub mod held;
 pub mod origin;
 pub mod place;
+pub mod root;
 pub mod snapshot;
 
 use std::process::Command;
@@ -96,7 +97,8 @@ fn scratch() -> String {
     std::env::var("FF_SCRATCH").expect("the guest has a scratch disk")
 }
 
-/// Thaws, resumes, unmounts and removes all there is; what resists shows when the disk is to be split anew.
+/// Thaws, resumes, unmounts and removes all there is; what resists shows when the disk is to be split anew. The layer below the root
+/// stays, where there is one.
 fn tear_down() {
     let script = format!(
         r#"
@@ -116,7 +118,8 @@ fn tear_down() {
         done
         rm -rf /dev/group
         losetup -D
-        rm -rf /etc/freezeframe/layers /var/lib/freezeframe /tmp/disk
+        sed -i '/^root /!d' /etc/freezeframe/layers
+        rm -rf /tmp/disk
         mkdir -p /tmp/disk
         "#
     );

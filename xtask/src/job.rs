@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::initramfs::{self, Initramfs};
 use crate::kernel::{Kernel, Series};
-use crate::qemu::{self, Accel, Disks, Machine, Reset};
+use crate::qemu::{self, Accel, Boot, Disks, Machine, Reset};
 use crate::{image, paths};
 
 /// Exit code of `cargo xtask guest` when the guest gave none.
@@ -29,6 +30,10 @@ const SCRATCH_SIZE: u64 = 8 << 30;
 
 /// A file in the job's directory with the number of times that its guest may boot. Without it: once.
 pub const BOOTS: &str = "boots";
+
+/// A file in the job's directory with what `root=` names for a guest whose root is on a layer, `ff-root`, and which boots by way of
+/// an initramfs. Without it: the kernel mounts the disk itself.
+pub const ROOT: &str = "root";
 
 /// Where the module lies in the guest.
 const GUEST_MODULE: &str = "/ff/freezeframe.ko";
@@ -126,11 +131,12 @@ impl Job {
             Clock::Real => qemu::accel(&kernel)?,
             Clock::Instructions => Accel::Icount,
         };
+        let layered = self.layered()?;
         empty(&self.out)?;
         let scratch = Scratch::new()?;
         let file = |name| scratch.0.join(name);
         let (input, output, blank) = (file("in.tar"), file("out.tar"), file("scratch.img"));
-        self.pack(&kernel, &input)?;
+        self.pack(&kernel, layered.as_ref().map(|(initramfs, _)| initramfs), &input)?;
         File::create(&output)?.set_len(OUT_SIZE)?;
         File::create(&blank)?.set_len(SCRATCH_SIZE)?;
 
@@ -145,6 +151,13 @@ impl Job {
                 Reset::BootsAgain
             } else {
                 Reset::Ends
+            },
+            boot: match &layered {
+                None => Boot::Directly,
+                Some((initramfs, root)) => Boot::Initramfs {
+                    image: &initramfs.image,
+                    root,
+                },
             },
             disks: Some(Disks {
                 root: &root,
@@ -178,7 +191,21 @@ impl Job {
         name.into()
     }
 
-    fn pack(&self, kernel: &Kernel, tarball: &Path) -> Result<()> {
+    /// The initramfs of a job that wants its root on a layer, made where it is not there yet, and what `root=` names.
+    pub fn layered(&self) -> Result<Option<(Initramfs, String)>> {
+        let file = self.dir.join(ROOT);
+        if !file.is_file() {
+            return Ok(None);
+        }
+        let root = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let Some(controller) = &self.controller else {
+            bail!("a guest whose root is on a layer needs the controller");
+        };
+        let initramfs = initramfs::build(self.kernel, controller)?;
+        Ok(Some((initramfs, root.trim().to_owned())))
+    }
+
+    fn pack(&self, kernel: &Kernel, initramfs: Option<&Initramfs>, tarball: &Path) -> Result<()> {
         let file = File::create(tarball).with_context(|| format!("cannot create {}", tarball.display()))?;
         let mut tar = tar::Builder::new(file);
         let add = |tar: &mut tar::Builder<File>, from: &Path, to: &str| {
@@ -197,6 +224,9 @@ impl Job {
             let modules = kernel.modules();
             tar.append_dir_all(format!("usr/lib/modules/{}", kernel.release), &modules)
                 .with_context(|| format!("cannot pack {}", modules.display()))?;
+        }
+        if let Some(initramfs) = initramfs {
+            add(&mut tar, &initramfs.layers, "etc/freezeframe/layers")?;
         }
         for (from, to) in &self.extra {
             add(&mut tar, from, to)?;

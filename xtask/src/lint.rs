@@ -77,7 +77,10 @@ fn clang_format() -> Result<()> {
 }
 
 fn shellcheck() -> Result<()> {
-    let files = files(|name| name.ends_with(".sh") || name == ".ci/run")?;
+    let packaged = ["packaging/initramfs-tools/", "packaging/systemd-shutdown/"];
+    let files = files(|name| {
+        name.ends_with(".sh") || name == ".ci/run" || packaged.iter().any(|folder| name.starts_with(folder))
+    })?;
     run::shown(Command::new("shellcheck").args(files))
 }
 

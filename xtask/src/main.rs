@@ -13,6 +13,7 @@ mod emulator;
 mod guest;
 mod host;
 mod image;
+mod initramfs;
 mod job;
 mod kernel;
 mod lint;

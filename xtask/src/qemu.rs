@@ -41,6 +41,20 @@ pub enum Reset {
     BootsAgain,
 }
 
+/// How a guest comes to its root.
+#[derive(Clone, Copy, Debug)]
+pub enum Boot<'a> {
+    /// The kernel mounts the disk itself.
+    Directly,
+    /// An initramfs does.
+    Initramfs {
+        /// The file.
+        image: &'a Path,
+        /// What `root=` names.
+        root: &'a str,
+    },
+}
+
 /// A machine to start.
 pub struct Machine<'a> {
     /// The kernel it boots.
@@ -55,6 +69,8 @@ pub struct Machine<'a> {
     pub poll: bool,
     /// What a reset does.
     pub reset: Reset,
+    /// How it comes to its root.
+    pub boot: Boot<'a>,
     /// Its disks.
     pub disks: Option<Disks<'a>>,
     /// Where QEMU keeps what the guest writes to its root.
@@ -99,6 +115,9 @@ impl Machine<'_> {
         let smp = if self.accel == Accel::Icount { 1 } else { self.smp };
         command.args(["-smp", &smp.to_string(), "-m", &self.mem_mib.to_string()]);
         command.arg("-kernel").arg(self.kernel.image());
+        if let Boot::Initramfs { image, .. } = self.boot {
+            command.arg("-initrd").arg(image);
+        }
         command.args(["-append", &self.append()]);
         if let Some(disks) = &self.disks {
             let root = format!(
@@ -132,7 +151,11 @@ impl Machine<'_> {
              rcupdate.rcu_cpu_stall_timeout=60",
         );
         if self.disks.is_some() {
-            append.push_str(" root=/dev/nvme0n1 rw init=/sbin/vm-init");
+            let root = match self.boot {
+                Boot::Directly => "/dev/nvme0n1",
+                Boot::Initramfs { root, .. } => root,
+            };
+            append.push_str(&format!(" root={root} rw init=/sbin/vm-init"));
         }
         if self.poll {
             append.push_str(" idle=poll");
@@ -183,6 +206,7 @@ fn probe(kernel: &Kernel) -> Result<()> {
         mem_mib: 512,
         poll: false,
         reset: Reset::Ends,
+        boot: Boot::Directly,
         disks: None,
         tmp: &tmp,
     };

@@ -26,15 +26,19 @@ pub struct Suite {
 }
 
 /// Suites that take minutes each: `cargo xtask soak` runs them, and `cargo xtask test` where they are asked for by name.
-const LONG: [&str; 8] = [
+const LONG: [&str; 12] = [
     "disk_db",
     "disk_errors",
     "disk_faults",
+    "disk_guard",
     "disk_joint",
     "disk_readonly",
     "disk_reset",
     "disk_room",
+    "disk_root",
+    "disk_root_reset",
     "disk_watch",
+    "root_by_device",
 ];
 
 /// Leaves those that take long to soak.
@@ -56,6 +60,9 @@ pub enum Extent {
     /// All of them.
     Long,
 }
+
+/// A suite with this word in its name runs in a guest whose root is on a layer.
+const ON_A_LAYER: &str = "root";
 
 /// How to run the suites.
 pub struct Settings {
@@ -146,6 +153,9 @@ pub fn all() -> Result<Vec<Suite>> {
         if name.ends_with(RESETS) {
             fs::write(dir.join(job::BOOTS), BOOTS.to_string())?;
         }
+        if name.split('_').any(|word| word == ON_A_LAYER) {
+            fs::write(dir.join(job::ROOT), "/dev/mapper/ff-root")?;
+        }
         suites.push(Suite {
             name,
             dir,
@@ -218,6 +228,7 @@ fn runs(suites: &[Suite], kernels: &[Series], settings: &Settings) -> Result<Vec
             job.out = paths::guest()
                 .join("results")
                 .join(format!("{}-{}", series.name(), suite.name));
+            job.layered()?;
             runs.push(Run {
                 name: format!("{} on {}", suite.name, series.name()),
                 job,

@@ -10,7 +10,8 @@ use serde::Serialize;
 use crate::disk::commit::{Progress, commit};
 use crate::disk::discard::{Discarded, at_shutdown, discard};
 use crate::disk::extend::{Overflow, extend};
-use crate::disk::layer::{self, Boot};
+use crate::disk::layer::root::LostStore;
+use crate::disk::layer::{self, Boot, Removed};
 use crate::disk::origin::{self, View};
 use crate::disk::{ls, record, union};
 use crate::exit::Exit;
@@ -116,6 +117,9 @@ pub enum LayerCommand {
         /// Until the next boot only
         #[arg(long)]
         no_boot: bool,
+        /// From the next boot on only: for the root, and whatever else is mounted
+        #[arg(long, conflicts_with = "no_boot")]
+        at_boot: bool,
     },
     /// List the layers
     Ls {
@@ -133,9 +137,23 @@ pub enum LayerCommand {
         /// How long to wait for their devices, in seconds
         #[arg(long, value_name = "SECONDS", default_value_t = 30)]
         wait: u64,
+        /// Only the layer that the root filesystem is on, named by its own path or by the device below it; print what to mount
+        /// (in the initramfs, before that)
+        #[arg(long, value_name = "DEVICE")]
+        root: Option<PathBuf>,
+        /// The options that the root will be mounted with
+        #[arg(long, value_name = "OPTIONS", requires = "root", default_value = "")]
+        rootflags: String,
+        /// Start the root even where the store that it runs on is not there: what was written since the snapshot is lost
+        #[arg(long, requires = "root")]
+        without_store: bool,
     },
     /// Stop the configured layers (at shutdown, after filesystems are unmounted)
-    Down,
+    Down {
+        /// Stop none, and have the root's snapshots discarded (at shutdown, after the root is mounted read-only)
+        #[arg(long)]
+        root: bool,
+    },
 }
 
 /// `64M` and the like.
@@ -302,25 +320,45 @@ fn run_layer(command: &LayerCommand) -> anyhow::Result<()> {
             device,
             name,
             no_boot,
+            at_boot,
         } => {
-            let boot = if *no_boot {
-                Boot::OnceOnly
-            } else {
-                Boot::Configured
+            let boot = match (no_boot, at_boot) {
+                (true, _) => Boot::OnceOnly,
+                (false, true) => Boot::FromNext,
+                (false, false) => Boot::Configured,
             };
             print!("{}", layer::add(device, name, boot)?);
         }
         LayerCommand::Ls { json: true } => json(&layer::list()?)?,
         LayerCommand::Ls { json: false } => print!("{}", layer::table(&layer::list()?)),
         LayerCommand::Remove { name } => {
-            layer::remove(name)?;
-            println!(
-                "removed {}; name what is below it in /etc/fstab",
-                record::DmIdentity::layer(name).name
-            );
+            let top = record::DmIdentity::layer(name).name;
+            match layer::remove(name)? {
+                Removed::Now => println!("removed {top}; name what is below it in /etc/fstab"),
+                Removed::FromNextBoot => println!(
+                    "{top} goes with the next boot: call `update-initramfs -u -k all`, and name what is below it in /etc/fstab and in \
+                     root= on the kernel's command line"
+                ),
+            }
         }
-        LayerCommand::Up { wait } => layer::up::up(Duration::from_secs(*wait))?,
-        LayerCommand::Down => layer::down::down()?,
+        LayerCommand::Up { wait, root: None, .. } => layer::up::up(Duration::from_secs(*wait))?,
+        LayerCommand::Up {
+            wait,
+            root: Some(device),
+            rootflags,
+            without_store,
+        } => {
+            let lost = if *without_store {
+                LostStore::GivenUp
+            } else {
+                LostStore::Refused
+            };
+            if let Some(path) = layer::root::up(device, Duration::from_secs(*wait), rootflags, lost)? {
+                println!("{}", path.display());
+            }
+        }
+        LayerCommand::Down { root: false } => layer::down::down()?,
+        LayerCommand::Down { root: true } => layer::root::down()?,
     }
     Ok(())
 }

@@ -6,6 +6,8 @@
 
 pub mod config;
 pub mod down;
+pub mod peek;
+pub mod root;
 pub mod up;
 
 use std::path::Path;
@@ -27,6 +29,8 @@ use config::{Config, Entry};
 pub enum Boot {
     /// It is.
     Configured,
+    /// From then on, and not before: its filesystem is mounted now.
+    FromNext,
     /// It is not.
     OnceOnly,
 }
@@ -57,7 +61,7 @@ fn refusal(what: &'static str, name: &str, why: impl Into<String>, remedy: impl 
     }
 }
 
-/// Adds a layer over a device that nobody uses.
+/// Adds a layer over a device that nobody uses; or has one added at the next boot, over a device whatever it is used for.
 ///
 /// # Errors
 ///
@@ -83,10 +87,12 @@ pub fn add(device: &Path, name: &str, boot: Boot) -> Result<String, DiskError> {
             "name the device of a filesystem",
         ));
     }
-    if let Some(user) = probe::user_of(device).doing(|| format!("look who uses {shown}"))? {
+    if boot != Boot::FromNext
+        && let Some(user) = probe::user_of(device).doing(|| format!("look who uses {shown}"))?
+    {
         return Err(refuse(
             format!("{shown} cannot be taken: {user}"),
-            "a layer goes below a filesystem before that is mounted: unmount it first",
+            "a layer goes below a filesystem before that is mounted: unmount it first, or add the layer with --at-boot",
         ));
     }
     let lasting = blockdev::stable_path(devno).unwrap_or_else(|| device.to_owned());
@@ -108,18 +114,24 @@ pub fn add(device: &Path, name: &str, boot: Boot) -> Result<String, DiskError> {
             "name a partition or a volume",
         ));
     }
-    let table = [passthrough(sectors, devno)];
-    dm.create(&identity, &table, Role::Layer)?;
-    if boot == Boot::Configured {
+    if boot != Boot::OnceOnly {
         config.entries.push(Entry {
             name: name.to_owned(),
             device: lasting.clone(),
         });
-        if let Err(error) = config.write() {
-            // The configuration's error is the one to tell.
-            let _ = dm.remove(&identity.name);
-            return Err(error);
-        }
+    }
+    if boot == Boot::FromNext {
+        config.write()?;
+        return Ok(advice_for_later(name, device, &lasting));
+    }
+    let table = [passthrough(sectors, devno)];
+    dm.create(&identity, &table, Role::Layer)?;
+    if boot == Boot::Configured
+        && let Err(error) = config.write()
+    {
+        // The configuration's error is the one to tell.
+        let _ = dm.remove(&identity.name);
+        return Err(error);
     }
     let path = dm.node(&identity.name)?;
     Ok(advice(&path, &lasting, boot))
@@ -166,8 +178,43 @@ fn advice(path: &Path, device: &Path, boot: Boot) -> String {
                 device.display()
             );
         }
-        Boot::OnceOnly => text += "It is gone after the next boot (--no-boot).\n",
+        Boot::FromNext | Boot::OnceOnly => text += "It is gone after the next boot (--no-boot).\n",
     }
+    text
+}
+
+/// For a layer that is only configured: what has to know of it before the next boot.
+fn advice_for_later(name: &str, device: &Path, lasting: &Path) -> String {
+    let top = DmIdentity::layer(name).name;
+    let is_root = blockdev::devno(device).is_ok_and(|below| {
+        // By itself, or by a layer that it has now.
+        let layers = blockdev::holders(below).into_iter().filter(|holder| {
+            blockdev::dm_uuid(*holder).is_some_and(|uuid| uuid.starts_with(&format!("{UUID_PREFIX}layer-")))
+        });
+        layers
+            .chain([below])
+            .filter_map(|devno| live::mounts_of(devno).ok())
+            .flatten()
+            .any(|mount| mount.point == Path::new("/"))
+    });
+    let mut text = format!(
+        "{top} will be a layer over {} from the next boot on.\n",
+        lasting.display()
+    );
+    text += &if is_root {
+        format!(
+            "The root filesystem is mounted through it by the initramfs: call `update-initramfs -u -k all` now. It does so whatever \
+             root= on the kernel's command line names; root=/dev/mapper/{top} says what happens.\n\
+             In /etc/fstab name / as /dev/mapper/{top}, for its UUID= is that of {} too.\n",
+            lasting.display()
+        )
+    } else {
+        format!(
+            "In /etc/fstab name its filesystem as /dev/mapper/{top}, for its UUID= is that of {} too.\n\
+             It is started before that at boot by freezeframe-layers.service: systemctl enable freezeframe-layers.service\n",
+            lasting.display()
+        )
+    };
     text
 }
 
@@ -277,12 +324,21 @@ pub fn table(entries: &[LayerEntry]) -> String {
     text
 }
 
-/// Removes a layer that nobody has mounted and no snapshot is of.
+/// How much of a layer has been removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// All of it.
+    Now,
+    /// What stands in the configuration: the root is on it, until the next boot.
+    FromNextBoot,
+}
+
+/// Removes a layer that nobody has mounted and no snapshot is of. That of the root stays until the next boot.
 ///
 /// # Errors
 ///
 /// When there is one, or it is no layer of ours.
-pub fn remove(name: &str) -> Result<(), DiskError> {
+pub fn remove(name: &str) -> Result<Removed, DiskError> {
     let top = DmIdentity::layer(name).name;
     let dm = Dm::open()?;
     let mut config = Config::read()?;
@@ -304,7 +360,10 @@ pub fn remove(name: &str) -> Result<(), DiskError> {
             format!("commit or discard that first: `freezeframe commit {id}`"),
         ));
     }
-    if let Some(info) = info {
+    let mut removed = Removed::Now;
+    if configured && root::is_on(&dm, &top)? {
+        removed = Removed::FromNextBoot;
+    } else if let Some(info) = info {
         if info.uuid != DmIdentity::layer(name).uuid {
             return Err(refusal(
                 "remove",
@@ -328,7 +387,7 @@ pub fn remove(name: &str) -> Result<(), DiskError> {
         config.entries.retain(|entry| entry.name != name);
         config.write()?;
     }
-    Ok(())
+    Ok(removed)
 }
 
 #[cfg(test)]

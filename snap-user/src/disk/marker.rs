@@ -1,6 +1,7 @@
 //! Markers: one small file per top that runs on a store, so that a layer is never started without its store.
 //!
-//! Beside the layers' configuration, not below `/var`: they are read before anything but the root is mounted.
+//! Beside the layers' configuration, not below `/var`: they are read before anything but the root is mounted; that of the root
+//! itself even before that, by a look into its filesystem.
 
 use std::fs;
 use std::io;
@@ -39,9 +40,19 @@ pub fn write(top: &str, store: &str, id: &str) -> io::Result<()> {
 ///
 /// When there is one that cannot be read.
 pub fn read(top: &str) -> io::Result<Option<Marker>> {
-    match fs::read_to_string(path(top)) {
+    read_below(Path::new("/"), top)
+}
+
+/// The marker of a top on a root that is mounted elsewhere.
+///
+/// # Errors
+///
+/// When there is one that cannot be read.
+pub fn read_below(root: &Path, top: &str) -> io::Result<Option<Marker>> {
+    let path = root.join(FOLDER.trim_start_matches('/')).join(top);
+    match fs::read_to_string(&path) {
         Ok(text) => parse(&text).map(Some).ok_or_else(|| {
-            let what = format!("{} is not a marker of ours", path(top).display());
+            let what = format!("{} is not a marker of ours", path.display());
             io::Error::new(io::ErrorKind::InvalidData, what)
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

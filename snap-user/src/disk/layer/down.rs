@@ -1,15 +1,17 @@
 //! `freezeframe layer down`: stops the layers at shutdown, when their filesystems are unmounted, and says of snapshots that
-//! are not to be kept that the next start is from the origin.
+//! are not to be kept that the next start is from the origin. The root is never unmounted: its layer, and the snapshots that it
+//! is part of, are left for `freezeframe layer down --root` ([`root::down`]).
 
 use crate::disk::dm::Dm;
 use crate::disk::error::DiskError;
 use crate::disk::layer::config::Config;
+use crate::disk::layer::root;
 use crate::disk::live::{self, Live};
 use crate::disk::record::{AtShutdown, DmIdentity, Record, State};
 use crate::disk::store::Store;
 use crate::disk::{discard, find};
 
-/// Stops every layer that is configured. One that is still mounted stays, as it is, and its snapshot too.
+/// Stops every layer that is configured, but for the root's. One that is still mounted stays, as it is, and its snapshot too.
 ///
 /// # Errors
 ///
@@ -20,6 +22,7 @@ pub fn down() -> Result<(), DiskError> {
         let mut store = Store::lock(store.device())?;
         for record in store.state().snapshots.clone() {
             if record.at_shutdown == AtShutdown::Discard
+                && !root::has(&dm, &record)?
                 && let Err(error) = give_up(&dm, &mut store, &record)
             {
                 eprintln!("freezeframe: {error}");
@@ -28,6 +31,9 @@ pub fn down() -> Result<(), DiskError> {
     }
     let mut failed = 0;
     for entry in &config.entries {
+        if root::is_on(&dm, &DmIdentity::layer(&entry.name).name)? {
+            continue;
+        }
         if let Err(error) = stop(&dm, &entry.name) {
             eprintln!("freezeframe: {error}");
             failed += 1;

@@ -10,7 +10,8 @@
 //! | `discarding` | its device; the record goes |
 //!
 //! A top whose marker names a store that is not there is not started: without it the filesystem would be of the instant, and
-//! whatever was written since would be lost at the first mount.
+//! whatever was written since would be lost at the first mount. The root's own layer is started in the initramfs
+//! ([`crate::disk::layer::root`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,10 @@ use crate::disk::dm::{Dm, Role};
 use crate::disk::error::{DiskError, Doing as _};
 use crate::disk::exceptions::{self, Content};
 use crate::disk::layer::config::{Config, Entry};
+use crate::disk::layer::root::{self, Inside, On};
 use crate::disk::layer::{passthrough, refusal};
 use crate::disk::live::{self, Live};
+use crate::disk::marker::Marker;
 use crate::disk::record::{DmIdentity, Record, State};
 use crate::disk::store::Store;
 use crate::disk::{blockdev, discard, find, marker};
@@ -38,6 +41,15 @@ struct Run {
     index: usize,
 }
 
+/// Where the marker of a layer is looked for.
+#[derive(Debug)]
+pub enum Guard {
+    /// On the root.
+    Mounted,
+    /// On the layer's own device: it is the root, and not mounted yet.
+    Inside(Inside),
+}
+
 /// Starts every configured layer, and waits so long for devices that are not there yet. What is being done goes to standard
 /// error. One that fails does not keep the others.
 ///
@@ -50,7 +62,7 @@ pub fn up(patience: Duration) -> Result<(), DiskError> {
     let until = Instant::now() + patience;
     let mut failed = 0;
     for entry in &config.entries {
-        if let Err(error) = start(&dm, entry, until) {
+        if let Err(error) = start(&dm, entry, until, &Guard::Mounted) {
             eprintln!("freezeframe: {error}");
             failed += 1;
         }
@@ -87,7 +99,12 @@ fn stamp() {
     }
 }
 
-fn start(dm: &Dm, entry: &Entry, until: Instant) -> Result<(), DiskError> {
+/// Starts one layer, where it is not up already.
+///
+/// # Errors
+///
+/// When it cannot be started, or must not be.
+pub fn start(dm: &Dm, entry: &Entry, until: Instant, guard: &Guard) -> Result<(), DiskError> {
     let identity = DmIdentity::layer(&entry.name);
     if let Some(info) = dm.info(&identity.name)? {
         if info.uuid != identity.uuid {
@@ -98,10 +115,14 @@ fn start(dm: &Dm, entry: &Entry, until: Instant) -> Result<(), DiskError> {
                 "see `dmsetup info`",
             ));
         }
-        return Ok(()); // up already, on whatever it should be
+        // Up already, on whatever it should be.
+        return match guard {
+            Guard::Mounted => root::forget_void_marker(dm, &identity.name),
+            Guard::Inside(_) => Ok(()),
+        };
     }
     let (device, run) = loop {
-        match look(entry, &identity.name) {
+        match look(dm, entry, &identity.name, guard) {
             Ok(found) => break found,
             Err(error) if Instant::now() >= until => return Err(error),
             Err(_) => sleep(Duration::from_millis(200)),
@@ -130,7 +151,7 @@ fn size(device: &Path) -> Result<u64, DiskError> {
 }
 
 /// The layer's device, and the snapshot that it runs on. An error may go away with time, as devices turn up.
-fn look(entry: &Entry, top: &str) -> Result<(PathBuf, Option<Run>), DiskError> {
+fn look(dm: &Dm, entry: &Entry, top: &str, guard: &Guard) -> Result<(PathBuf, Option<Run>), DiskError> {
     if blockdev::devno(&entry.device).is_err() {
         return Err(refusal(
             "start",
@@ -155,34 +176,54 @@ fn look(entry: &Entry, top: &str) -> Result<(PathBuf, Option<Run>), DiskError> {
             "one of the stores is an old copy: detach that",
         ));
     }
-    let marker = marker::read(top).doing(|| format!("read the marker of {top}"))?;
-    if let Some(marker) = marker
-        && runs.is_empty()
-    {
-        let there = stores.iter().any(|store| store.state().uuid == marker.store);
-        if !there {
-            return Err(refusal(
-                "start",
-                &entry.name,
-                format!(
-                    "it runs on snapshot {} of the store {}, which is not there, and what was written since would be lost without it",
-                    marker.id, marker.store
-                ),
-                format!(
-                    "attach the store's disk and call `freezeframe layer up`; to give up what is on it, remove {}/{top}",
-                    marker::FOLDER
-                ),
-            ));
+    let run = runs.pop();
+    let run = match guard {
+        Guard::Mounted => {
+            if run.is_none()
+                && let Some(marker) = marker::read(top).doing(|| format!("read the marker of {top}"))?
+            {
+                store_is_there(&stores, entry, top, &marker)?;
+            }
+            run
         }
-        // The store does not know it any more, or the top is merged, or is to be discarded: it is void.
-        if !stores
-            .iter()
-            .any(|store| store.state().record(&marker.id).is_some())
-        {
-            marker::remove(top, &marker.id);
-        }
+        Guard::Inside(inside) => match inside.on(dm, entry, run.as_ref().map(|run| &run.record), &stores)? {
+            On::Snapshot => run,
+            On::Device => None,
+        },
+    };
+    Ok((entry.device.clone(), run))
+}
+
+/// Refuses where a marker names a store that is not. Where it is there and does not have the top on a snapshot, that has been
+/// merged, or is to be discarded, or is gone.
+fn store_is_there(stores: &[Store], entry: &Entry, top: &str, marker: &Marker) -> Result<(), DiskError> {
+    let Some(store) = stores.iter().find(|store| store.state().uuid == marker.store) else {
+        return Err(without_store(
+            entry,
+            marker,
+            format!(
+                "attach the store's disk and call `freezeframe layer up`; to give up what is on it, remove {}/{top}",
+                marker::FOLDER
+            ),
+        ));
+    };
+    if store.state().record(&marker.id).is_none() {
+        marker::remove(top, &marker.id); // void
     }
-    Ok((entry.device.clone(), runs.pop()))
+    Ok(())
+}
+
+/// A layer does not start without its store.
+pub fn without_store(entry: &Entry, marker: &Marker, remedy: impl Into<String>) -> DiskError {
+    refusal(
+        "start",
+        &entry.name,
+        format!(
+            "it runs on snapshot {} of the store {}, which is not there, and what was written since would be lost without it",
+            marker.id, marker.store
+        ),
+        remedy,
+    )
 }
 
 /// The snapshots of a store that a top runs on.
