@@ -59,8 +59,14 @@ fn held(phase: Phase, kind: Kind) {
         Step::Over => return,
         Step::First => {
             let (_disk, place, writer) = set_up(kind);
+            // In the window its memory cannot be read, for the module has its lock.
+            let before = writer.live(Floor::Flushed);
             let _held = HeldTake::at(phase, &place.what(&[writer.target.pid()]));
-            case.reset(&writer.live(Floor::Flushed).or_newer().to_text())
+            let must = match phase.in_window() {
+                true => before,
+                false => writer.live(Floor::Flushed),
+            };
+            case.reset(&must.or_newer().to_text())
         }
         Step::Second(note) => Bounds::from_text(&note),
     };
