@@ -63,12 +63,12 @@ impl Kind {
             ),
             Self::Xfs => (
                 format!(
-                    "truncate -s 256M /tmp/disk/check
+                    "mkdir -p /tmp/disk/check.d
+                     truncate -s 256M /tmp/disk/check
                      loop=$(losetup -f --show /tmp/disk/check)
                      dmsetup create check-view --table \"0 {sectors} snapshot {device} $loop N 8\"
                      losetup -d $loop
                      rm /tmp/disk/check
-                     mkdir -p /tmp/disk/check.d
                      mount -o nouuid {view} /tmp/disk/check.d
                      umount /tmp/disk/check.d"
                 ),

@@ -146,11 +146,14 @@ fn entry(root: &Path) -> Result<Option<Entry>, DiskError> {
     if let Some(index) = entries.iter().position(wanted) {
         return Ok(Some(entries.swap_remove(index)));
     }
-    match root.strip_prefix("/dev/mapper/ff-") {
-        Err(_) => Ok(None),
-        Ok(name) => Err(refusal(
+    let name = root
+        .to_str()
+        .and_then(|root| root.strip_prefix("/dev/mapper/ff-"));
+    match name {
+        None => Ok(None),
+        Some(name) => Err(refusal(
             "start",
-            &name.display().to_string(),
+            name,
             format!("{PATH} has no such layer here"),
             "add it with `freezeframe layer add DEVICE --name NAME --at-boot`, and call `update-initramfs -u`",
         )),
