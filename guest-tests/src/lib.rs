@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 pub mod board;
+pub mod client;
 pub mod controller;
 pub mod device;
 pub mod disk;

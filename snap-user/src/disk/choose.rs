@@ -4,15 +4,21 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::disk::ask::{Filesystems, Unfreezable};
 use crate::disk::blockdev::Devno;
+use crate::disk::choose::kinds::{above, beneath, cannot_freeze, suits_read_only, upper_of};
 use crate::disk::mounts::{self, Mount};
 use crate::disk::stack;
+
+mod kinds;
+mod written;
+
+pub use kinds::{Hold, hold_of};
 
 /// Why a filesystem cannot be frozen. Nothing is changed.
 #[derive(Debug, thiserror::Error)]
@@ -68,15 +74,6 @@ pub enum ChooseError {
         /// What the kernel said.
         cause: io::Error,
     },
-}
-
-/// How the writers of a filesystem are held up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// It freezes.
-    Freeze,
-    /// It has no freezing, and is made read-only with the descriptors that are open for writing.
-    ReadOnly,
 }
 
 /// A filesystem that will freeze.
@@ -180,48 +177,6 @@ impl Seen {
     }
 }
 
-/// What rests on other filesystems in a way that no device tells.
-fn above(mount: &Mount) -> u8 {
-    match mount.kind.as_str() {
-        kind if kind.starts_with("fuse") => 2,
-        "overlay" => 1,
-        _ => 0,
-    }
-}
-
-/// How its writers are held up, where there is no choice.
-#[must_use]
-pub fn hold_of(mount: &Mount) -> Hold {
-    if cannot_freeze(mount).is_some() {
-        Hold::ReadOnly
-    } else {
-        Hold::Freeze
-    }
-}
-
-/// Kinds that can be made read-only for the instant.
-fn suits_read_only(mount: &Mount) -> bool {
-    let kind = mount.kind.as_str();
-    matches!(kind, "tmpfs" | "ramfs" | "overlay" | "fuseblk" | "fuse") || kind.starts_with("fuse.")
-}
-
-/// Why a kind of filesystem does not freeze, or not to any purpose.
-fn cannot_freeze(mount: &Mount) -> Option<&'static str> {
-    match mount.kind.as_str() {
-        kind if kind == "fuseblk" || kind == "fuse" || kind.starts_with("fuse.") => {
-            Some("a process serves it, which might be one of those that freeze")
-        }
-        "nfs" | "nfs4" | "cifs" | "smb3" | "ceph" | "9p" | "afs" => {
-            Some("its disk is on another machine, which goes on writing")
-        }
-        "tmpfs" | "ramfs" | "hugetlbfs" => {
-            Some("it has no device, and what processes map of it is in the image")
-        }
-        _ if stack::devices_of(mount).is_empty() => Some("it has no device"),
-        _ => None,
-    }
-}
-
 fn named(paths: &[PathBuf], unfreezable: Unfreezable, mounts: &[Mount]) -> Result<Vec<Seen>, ChooseError> {
     let mut seen = Vec::new();
     for path in paths {
@@ -278,23 +233,6 @@ fn named(paths: &[PathBuf], unfreezable: Unfreezable, mounts: &[Mount]) -> Resul
     Ok(seen)
 }
 
-/// An overlay writes to the filesystem that has its upper folder: that is the one to freeze.
-fn beneath<'a>(mount: &'a Mount, mounts: &'a [Mount]) -> &'a Mount {
-    if mount.kind != "overlay" {
-        return mount;
-    }
-    upper_of(mount)
-        .and_then(|upper| stack::mount_of(Path::new(upper), mounts))
-        .unwrap_or(mount)
-}
-
-fn upper_of(overlay: &Mount) -> Option<&str> {
-    overlay
-        .options
-        .split(',')
-        .find_map(|option| option.strip_prefix("upperdir="))
-}
-
 /// Those of the whole machine, in every mount namespace that has a process.
 fn everywhere(mounts: &[Mount]) -> Vec<Seen> {
     let mut seen: Vec<_> = mounts.iter().map(Seen::here).collect();
@@ -333,7 +271,7 @@ fn written_to(pids: &[i32], mounts: &[Mount]) -> Vec<Seen> {
     let mut seen = Vec::new();
     for pid in pids {
         let of_process = seen_by(*pid);
-        for path in written_paths(*pid) {
+        for path in written::paths(*pid) {
             let innermost = of_process
                 .iter()
                 .filter(|seen| path.starts_with(&seen.mount.point))
@@ -353,47 +291,6 @@ fn written_to(pids: &[i32], mounts: &[Mount]) -> Vec<Seen> {
     }
     seen.retain(|seen| cannot_freeze(&seen.mount).is_none());
     seen
-}
-
-/// Files that a process may write to, as it sees them.
-fn written_paths(pid: i32) -> Vec<PathBuf> {
-    let folder = PathBuf::from(format!("/proc/{pid}/fd"));
-    let descriptors = fs::read_dir(&folder).into_iter().flatten().flatten();
-    let open = descriptors.filter_map(|entry| {
-        let info = fs::read_to_string(format!(
-            "/proc/{pid}/fdinfo/{}",
-            entry.file_name().to_string_lossy()
-        ))
-        .ok()?;
-        let regular = fs::metadata(entry.path()).ok()?.file_type();
-        if !is_writable(&info) || regular.is_socket() || regular.is_fifo() || regular.is_char_device() {
-            return None;
-        }
-        fs::read_link(entry.path()).ok()
-    });
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let mapped = maps.lines().filter_map(mapped_for_writing).map(PathBuf::from);
-    let paths: BTreeSet<_> = open.chain(mapped).filter(|path| path.is_absolute()).collect();
-    paths.into_iter().collect()
-}
-
-/// `flags:` of a descriptor, octal; the lowest two bits tell whether it is read, written or both.
-fn is_writable(info: &str) -> bool {
-    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-    flags
-        .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok())
-        .is_some_and(|flags| flags & 3 != 0)
-}
-
-/// The file of a line of `maps` that is shared and writable.
-fn mapped_for_writing(line: &str) -> Option<&str> {
-    let mut words = line.split_whitespace();
-    let access = words.nth(1)?;
-    let path = words.nth(3)?;
-    (access.starts_with("rw") && access.ends_with('s') && path.starts_with('/')).then(|| {
-        // The path may have blanks.
-        line.find(path).map_or(path, |at| &line[at..])
-    })
 }
 
 /// Refuses to write an image to a filesystem whose changes will be discarded, and the image with them.
@@ -421,67 +318,9 @@ pub fn refuse_output(chosen: &[Chosen], output: Option<&File>) -> Result<(), Cho
 
 #[cfg(test)]
 mod tests {
-    use super::{Hold, beneath, cannot_freeze, is_writable, mapped_for_writing, named};
+    use super::{Hold, named};
     use crate::disk::ask::Unfreezable;
-    use crate::disk::blockdev::Devno;
-    use crate::disk::mounts::Mount;
-
-    fn mount(point: &str, kind: &str, options: &str) -> Mount {
-        Mount {
-            devno: Devno {
-                major: u32::from(kind == "ext4") * 8,
-                minor: 1,
-            },
-            root: "/".into(),
-            point: point.into(),
-            kind: kind.into(),
-            source: "none".into(),
-            options: options.into(),
-        }
-    }
-
-    #[test]
-    fn descriptors_tell_whether_they_write() {
-        assert!(is_writable("pos:\t0\nflags:\t0100002\nmnt_id:\t29\n"));
-        assert!(is_writable("flags:\t01\n"));
-        assert!(!is_writable("flags:\t0100000\n"));
-        assert!(!is_writable(""));
-    }
-
-    #[test]
-    fn only_shared_and_writable_mappings_of_files_count() {
-        let line = "7f00-7f10 rw-s 00000000 08:01 12   /srv/a file";
-        assert_eq!(mapped_for_writing(line), Some("/srv/a file"));
-        for line in [
-            "7f00-7f10 rw-p 00000000 08:01 12   /srv/file",
-            "7f00-7f10 r--s 00000000 08:01 12   /srv/file",
-            "7f00-7f10 rw-s 00000000 00:00 0",
-        ] {
-            assert_eq!(mapped_for_writing(line), None, "{line}");
-        }
-    }
-
-    #[test]
-    fn an_overlay_is_its_upper_folder() {
-        let mounts = [
-            mount("/", "ext4", "rw"),
-            mount(
-                "/merged",
-                "overlay",
-                "rw,lowerdir=/l,upperdir=/var/u,workdir=/var/w",
-            ),
-        ];
-        assert_eq!(beneath(&mounts[1], &mounts), &mounts[0]);
-        assert_eq!(beneath(&mounts[0], &mounts), &mounts[0]);
-    }
-
-    #[test]
-    fn what_cannot_freeze_says_why() {
-        assert!(cannot_freeze(&mount("/", "ext4", "rw")).is_none());
-        for kind in ["fuse.sshfs", "fuseblk", "nfs4", "tmpfs", "proc", "overlay"] {
-            assert!(cannot_freeze(&mount("/x", kind, "rw")).is_some(), "{kind}");
-        }
-    }
+    use crate::disk::mounts::tests::mount;
 
     /// How `/` freezes if it is of that kind.
     fn root(kind: &str, mode: Unfreezable) -> Result<Vec<Hold>, String> {

@@ -100,10 +100,27 @@ fn unescape(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::Path;
 
-    use super::{mounts, parse};
+    use super::{Mount, mounts, parse};
+
+    /// A mount as tests want it: with a device where the filesystem has one.
+    pub fn mount(point: &str, kind: &str, options: &str) -> Mount {
+        let device = if kind == "ext4" || kind == "xfs" {
+            "8:1"
+        } else {
+            "0:1"
+        };
+        Mount {
+            devno: device.parse().unwrap(),
+            root: "/".into(),
+            point: point.into(),
+            kind: kind.into(),
+            source: "none".into(),
+            options: options.into(),
+        }
+    }
 
     #[test]
     fn a_line_is_taken_apart() {

@@ -158,16 +158,17 @@ fn top(mount: &str, devno: Devno, filesystem: usize, dm: &Dm) -> Result<Top, Pla
     };
     let info = dm.existing(&name)?;
     let device = name.clone();
+    let unsettled = |what, remedy| PlanError::Unsettled {
+        mount: mount.clone(),
+        device: device.clone(),
+        what,
+        remedy,
+    };
     if let Some(owner) = owner(&info.uuid) {
         return Err(PlanError::Owned { mount, device, owner });
     }
     if info.suspended {
-        return Err(PlanError::Unsettled {
-            mount,
-            device,
-            what: "is suspended",
-            remedy: "resume it with `dmsetup resume`",
-        });
+        return Err(unsettled("is suspended", "resume it with `dmsetup resume`"));
     }
     let table = dm.table(&name)?;
     let odd = |line: &&TableLine| !PLAIN.contains(&line.kind.as_str());
@@ -184,12 +185,10 @@ fn top(mount: &str, devno: Devno, filesystem: usize, dm: &Dm) -> Result<Top, Pla
         });
     }
     if info.inactive_table {
-        return Err(PlanError::Unsettled {
-            mount,
-            device,
-            what: "has a table in its inactive slot, which somebody is about to switch to",
-            remedy: "clear it with `dmsetup clear`, or discard the abandoned snapshot (`freezeframe ls`)",
-        });
+        return Err(unsettled(
+            "has a table in its inactive slot, which somebody is about to switch to",
+            "clear it with `dmsetup clear`, or discard the abandoned snapshot (`freezeframe ls`)",
+        ));
     }
     Ok(Top {
         sectors: table.iter().map(|line| line.sectors).sum(),

@@ -160,11 +160,7 @@ mod tests {
                 major: devno.0,
                 minor: devno.1,
             },
-            root: "/".into(),
-            point: point.into(),
-            kind: kind.into(),
-            source: "none".into(),
-            options: "rw".into(),
+            ..crate::disk::mounts::tests::mount(point, kind, "rw")
         }
     }
 

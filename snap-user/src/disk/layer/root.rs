@@ -281,8 +281,7 @@ mod tests {
     use std::path::Path;
 
     use super::{entry, read_only};
-    use crate::disk::blockdev::Devno;
-    use crate::disk::mounts::Mount;
+    use crate::disk::mounts::tests::mount;
 
     #[test]
     fn a_root_without_a_layer_is_none_of_ours() {
@@ -295,14 +294,7 @@ mod tests {
 
     #[test]
     fn the_mount_or_the_filesystem_may_be_read_only() {
-        let mount = |options: &str| Mount {
-            devno: Devno { major: 8, minor: 1 },
-            root: "/".into(),
-            point: "/".into(),
-            kind: "ext4".to_owned(),
-            source: "/dev/x".to_owned(),
-            options: options.to_owned(),
-        };
+        let mount = |options| mount("/", "ext4", options);
         assert!(read_only(&mount("ro,relatime,rw")));
         assert!(read_only(&mount("rw,relatime,ro,errors=remount-ro")));
         assert!(!read_only(&mount("rw,relatime,rw,errors=remount-ro")));

@@ -352,18 +352,7 @@ mod tests {
     use rustix::mount::MountAttrFlags;
 
     use super::{alike, attributes, fit};
-    use crate::disk::mounts::Mount;
-
-    fn mount(point: &str, kind: &str, options: &str) -> Mount {
-        Mount {
-            devno: "8:1".parse().unwrap(),
-            root: "/".into(),
-            point: point.into(),
-            kind: kind.into(),
-            source: "none".into(),
-            options: options.into(),
-        }
-    }
+    use crate::disk::mounts::tests::mount;
 
     #[test]
     fn what_does_not_do_is_refused() {
