@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::kernel::Series;
-use crate::suite::{Extent, Settings, Tally};
+use crate::suite::{self, Extent, Settings, Tally};
 use crate::test;
 
 /// The guest suites with FF_SOAK=1: the same tests, for much longer.
@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// How many guests run at once: each has two processors, but seldom uses more than one
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = suite::usual_jobs())]
     jobs: usize,
     /// When one suite has taken too long; on the debug kernel, six times that
     #[arg(long, default_value_t = 6 * 3600, value_name = "SECS")]

@@ -78,6 +78,11 @@ pub struct Settings {
     pub timeout: Duration,
 }
 
+/// How many guests run at once where nobody says: one a processor, within reason, for each takes gigabytes.
+pub fn usual_jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get().min(4))
+}
+
 /// Passed and failed so far.
 #[derive(Default)]
 pub struct Tally {

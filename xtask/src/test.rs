@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// How many guests run at once: each has two processors, but seldom uses more than one
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = suite::usual_jobs())]
     jobs: usize,
     /// Only the tests that need no guest
     #[arg(long, conflicts_with_all = ["kernel", "only"])]
