@@ -60,7 +60,7 @@ static int ff_disk_read_filesystems(struct ff_snapshot *snap, struct ff_disk *di
 
 		if (copy_from_user(&fs->user, &from[index], sizeof(fs->user)))
 			return ff_disk_fail_early(snap, -EFAULT, FF_REASON_BAD_POINTER, index, -1);
-		if ((fs->user.flags & ~FF_FS_READ_ONLY) || fs->user.reserved)
+		if ((fs->user.flags & ~(FF_FS_READ_ONLY | FF_FS_TOGETHER)) || fs->user.reserved)
 			return ff_disk_fail_early(snap, -EINVAL, FF_REASON_BAD_ARGUMENT, index, -1);
 		disk->fs_count = index + 1;
 		err = ff_fs_resolve(fs, &reason);
@@ -92,6 +92,7 @@ static int ff_disk_read_devices(struct ff_snapshot *snap, struct ff_disk *disk)
 		if (device->user.fs >= disk->fs_count || device->user.switched || !device->user.sectors ||
 		    !memchr(device->user.params, 0, FF_PARAMS_BYTES))
 			return ff_disk_fail_early(snap, -EINVAL, FF_REASON_BAD_ARGUMENT, -1, index);
+		device->slot = index;
 		disk->device_count = index + 1;
 	}
 	return 0;
@@ -103,9 +104,14 @@ static int ff_disk_read(struct ff_snapshot *snap, struct ff_disk *disk)
 
 	if (!err)
 		err = ff_disk_read_devices(snap, disk);
-	if (err || !disk->device_count)
+	if (err)
 		return err;
-	err = ff_dm_open(&disk->dm, snap->take->dm_control);
+	disk->errands = kvcalloc(max(disk->fs_count, disk->device_count), sizeof(*disk->errands), GFP_KERNEL);
+	if (!disk->errands)
+		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
+	if (!disk->device_count)
+		return 0;
+	err = ff_dm_open(&disk->dm, snap->take->dm_control, disk->device_count);
 	if (err == -EBADF)
 		return ff_fail(snap, err, FF_REASON_DM_CONTROL, -1, 0);
 	return err ? ff_fail(snap, err, FF_REASON_NO_MEMORY, -1, 0) : 0;
@@ -236,6 +242,6 @@ void ff_disk_end(struct ff_snapshot *snap)
 	ff_gate_lower(&disk->gate);
 	ff_disk_write_back(snap, disk);
 	if (gone && disk->dm.user)
-		vm_munmap(disk->dm.user, FF_DM_BYTES);
+		vm_munmap(disk->dm.user, disk->dm.bytes);
 	kref_put(&disk->refs, ff_disk_free);
 }

@@ -8,10 +8,21 @@
 
 #include <linux/kref.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 
 #include "dm.h"
 #include "fs.h"
 #include "gate.h"
+
+/* One filesystem or device that is served beside others. */
+struct ff_errand {
+	struct work_struct work;
+	struct ff_disk *disk;
+	u32 index; /* of the filesystem or device */
+	int (*run)(struct ff_errand *errand);
+	int err;
+	struct ff_failure failure;
+};
 
 struct ff_disk {
 	struct kref refs;     /* the take's and the thread's */
@@ -22,6 +33,7 @@ struct ff_disk {
 	u32 fs_count;
 	struct ff_switched *devices;
 	u32 device_count;
+	struct ff_errand *errands; /* as many as filesystems, and as devices */
 	struct ff_gate gate;
 	bool gated; /* the gate was raised */
 	u32 deadline_ms;

@@ -42,14 +42,15 @@ static bool ff_dm_is_control(struct file *file)
 	       file->f_op->unlocked_ioctl && (!owner || !strcmp(owner->name, "dm_mod"));
 }
 
-int ff_dm_open(struct ff_dm *dm, int control)
+int ff_dm_open(struct ff_dm *dm, int control, u32 devices)
 {
 	int err;
 
 	dm->control = fget(control);
 	if (!dm->control || !ff_dm_is_control(dm->control))
 		return -EBADF;
-	dm->buffer = vmalloc_user(FF_DM_BYTES);
+	dm->bytes = devices * FF_DM_BYTES;
+	dm->buffer = vmalloc_user(dm->bytes);
 	if (!dm->buffer)
 		return -ENOMEM;
 	dm->file = anon_inode_getfile("[freezeframe-dm]", &ff_dm_ops, dm->buffer, O_RDWR);
@@ -59,7 +60,7 @@ int ff_dm_open(struct ff_dm *dm, int control)
 		vfree(dm->buffer);
 		return err;
 	}
-	dm->user = vm_mmap(dm->file, 0, FF_DM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
+	dm->user = vm_mmap(dm->file, 0, dm->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
 	if (!IS_ERR_VALUE(dm->user))
 		return 0;
 	err = (int)dm->user;
@@ -75,10 +76,16 @@ void ff_dm_close(struct ff_dm *dm)
 		fput(dm->control);
 }
 
+static void *ff_dm_buffer(struct ff_dm *dm, struct ff_switched *device)
+{
+	return dm->buffer + device->slot * FF_DM_BYTES;
+}
+
 /* What is in the buffer behind the header is kept. */
 static int ff_dm_call(struct ff_dm *dm, unsigned int command, struct ff_switched *device, u32 flags, u32 targets)
 {
-	struct dm_ioctl *header = dm->buffer;
+	struct dm_ioctl *header = ff_dm_buffer(dm, device);
+	unsigned long user = dm->user + device->slot * FF_DM_BYTES;
 	long err = -EINTR;
 	u32 try;
 
@@ -90,14 +97,14 @@ static int ff_dm_call(struct ff_dm *dm, unsigned int command, struct ff_switched
 		header->dev = device->user.dev;
 		header->flags = flags;
 		header->target_count = targets;
-		err = dm->control->f_op->unlocked_ioctl(dm->control, command, dm->user);
+		err = dm->control->f_op->unlocked_ioctl(dm->control, command, user);
 	}
 	return err;
 }
 
 int ff_dm_load(struct ff_dm *dm, struct ff_switched *device)
 {
-	struct dm_target_spec *spec = dm->buffer + sizeof(struct dm_ioctl);
+	struct dm_target_spec *spec = ff_dm_buffer(dm, device) + sizeof(struct dm_ioctl);
 	int err;
 
 	device->user.load.begin_ns = ktime_get_ns();
@@ -125,8 +132,8 @@ int ff_dm_suspend(struct ff_dm *dm, struct ff_switched *device)
 /* Whose live table is a snapshot, whoever loaded that? */
 static bool ff_dm_is_switched(struct ff_dm *dm, struct ff_switched *device)
 {
-	const struct dm_ioctl *header = dm->buffer;
-	const struct dm_target_spec *spec = dm->buffer + sizeof(*header);
+	const struct dm_ioctl *header = ff_dm_buffer(dm, device);
+	const struct dm_target_spec *spec = ff_dm_buffer(dm, device) + sizeof(*header);
 
 	return !ff_dm_call(dm, DM_TABLE_STATUS, device, DM_STATUS_TABLE_FLAG, 0) && header->target_count == 1 &&
 	       !(header->flags & DM_SUSPEND_FLAG) && !strcmp(spec->target_type, "snapshot");

@@ -11,7 +11,7 @@
 
 #include "freezeframe.h"
 
-/* Size of the mapping: for the header of a call, one target and its parameters. */
+/* What a device has of the mapping: for the header of a call, one target and its parameters. */
 #define FF_DM_BYTES (2 * PAGE_SIZE)
 
 struct ff_dm {
@@ -19,19 +19,21 @@ struct ff_dm {
 	struct file *file;    /* has the memory of the arguments */
 	void *buffer;	      /* that memory as we see it */
 	unsigned long user;   /* and as the caller's address space has it */
+	size_t bytes;
 };
 
 struct ff_switched {
 	struct ff_switch user; /* what the caller asked, and what it is told */
+	u32 slot;	       /* its part of the mapping */
 	bool loaded;	       /* the new table is in the inactive slot */
 	bool suspended;	       /* by us */
 };
 
 /* In the caller's context. */
-int ff_dm_open(struct ff_dm *dm, int control);
+int ff_dm_open(struct ff_dm *dm, int control, u32 devices);
 void ff_dm_close(struct ff_dm *dm);
 
-/* In the thread that borrows the caller's address space. */
+/* In a thread that borrows the caller's address space; those of several devices at the same time. */
 int ff_dm_load(struct ff_dm *dm, struct ff_switched *device);
 int ff_dm_suspend(struct ff_dm *dm, struct ff_switched *device);
 /* To the loaded table. */

@@ -136,6 +136,11 @@ struct ff_stamp {
  * exactly.
  */
 #define FF_FS_READ_ONLY (1u << 0)
+/*
+ * It may freeze at the same time as the filesystem before it, and does where both have a disk of their own: neither
+ * rests on the other. Those without this flag wait until all before them are frozen.
+ */
+#define FF_FS_TOGETHER (1u << 1)
 
 /*
  * A filesystem to freeze. They freeze in the order given and thaw in reverse; one that lies on a file of another comes

@@ -2,15 +2,19 @@
 
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use guest_tests::controller::{freezeframe, report};
-use guest_tests::disk::Disk;
 use guest_tests::disk::base::{Base, Kind as On};
 use guest_tests::disk::fs::{Kind, Mount};
-use guest_tests::disk::snapshot::{What, refused};
+use guest_tests::disk::held::HeldTake;
+use guest_tests::disk::snapshot::{What, done, list, refused, said};
+use guest_tests::disk::{Disk, dm};
 use guest_tests::sectors::{Mode, Writer};
 use guest_tests::sh;
 use serde_json::Value;
+use snap_common::phase::Phase;
 
 /// A filesystem on a linear device, and another on a loop device on a file of it.
 struct Stack {
@@ -69,6 +73,61 @@ fn what_lies_on_a_file_of_another_freezes_first() {
     };
     assert_eq!(frozen(&what.take().report), [lower]);
     writers.iter_mut().for_each(|writer| writer.goes_on(50));
+}
+
+/// A device that answers nothing until this goes out of scope.
+struct Suspended(&'static str);
+
+impl Suspended {
+    fn new(name: &'static str) -> Self {
+        sh(&format!("dmsetup suspend --noflush --nolockfs {name}"));
+        Self(name)
+    }
+}
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        sh(&format!("dmsetup resume {}", self.0));
+    }
+}
+
+#[test]
+fn what_has_a_disk_of_its_own_freezes_at_the_same_time() {
+    let disk = Disk::split(&[("one", 300), ("other", 300), ("key", 700)]);
+    let device = |name: &str| dm::linear(name, &disk.part(name));
+    let one = Kind::Ext4.fresh(&device("one"), "one");
+    let other = Kind::Xfs.fresh(&device("other"), "other");
+    let key = disk.part("key");
+    let mut writer = Writer::spawn(&other.path("writer"), Mode::Direct, 128);
+    writer.goes_on(50);
+    let what = What {
+        mounts: vec![&one.dir, &other.dir],
+        store: &key,
+        more: vec!["--deadline", "60s"],
+        ..What::default()
+    };
+    let mut held = HeldTake::at(Phase::FreezeFs, &what);
+    // The first has something to write back, and cannot.
+    sh(&format!(
+        "dd if=/dev/zero of={} bs=64K count=8 status=none",
+        one.path("dirty")
+    ));
+    let suspended = Suspended::new("one");
+    held.goes_on();
+    dm::wait_until("the second to freeze", || {
+        let before = writer.says();
+        sleep(Duration::from_millis(500));
+        writer.says() == before
+    });
+    drop(suspended);
+    let output = held.let_go();
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(["one", "other"].map(dm::target), ["snapshot"; 2]);
+    writer.goes_on(50);
+    let id = list()[0]["id"].as_str().expect("it has an id").to_owned();
+    done(&["commit", &id]);
+    assert_eq!(["one", "other"].map(dm::target), ["linear"; 2]);
+    writer.goes_on(50);
 }
 
 #[test]

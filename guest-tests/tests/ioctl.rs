@@ -92,7 +92,7 @@ fn ten_thousand_malformed_calls() {
             10 => take.switch_count = random.pick(&[1, 257, u32::MAX]), // without filesystems
             11 => {
                 filesystem.fd = random.pick(&[-1, 9_999, device.0.as_raw_fd()]);
-                filesystem.flags = random.pick(&[0, abi::FS_READ_ONLY, 7]);
+                filesystem.flags = random.pick(&[0, abi::FS_READ_ONLY, abi::FS_TOGETHER, 7]);
                 take.filesystems = &raw mut filesystem as u64;
                 take.fs_count = 1;
             }

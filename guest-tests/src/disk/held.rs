@@ -52,6 +52,11 @@ impl HeldTake {
         held
     }
 
+    /// Lets it go on.
+    pub fn goes_on(&mut self) {
+        self.hold = None;
+    }
+
     /// Lets it go on, and returns what came of it.
     ///
     /// # Panics

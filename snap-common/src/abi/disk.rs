@@ -16,6 +16,8 @@ pub const FEATURE_FAULT_GATE: u64 = 1 << 9;
 pub const FEATURE_READ_ONLY: u64 = 1 << 10;
 /// `ff_fs.flags`: it has no freezing of its own, and is made read-only for the instant.
 pub const FS_READ_ONLY: u32 = 1 << 0;
+/// `ff_fs.flags`: it may freeze at the same time as the one before it.
+pub const FS_TOGETHER: u32 = 1 << 1;
 /// Not a descriptor of a file (EBADF).
 pub const REASON_FS_BAD_FD: u32 = 25;
 /// No device beneath, or a process that serves it; or not one for [`FS_READ_ONLY`] (EOPNOTSUPP).

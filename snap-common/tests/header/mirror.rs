@@ -126,6 +126,7 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         FEATURE_FAULT_GATE,
         FEATURE_READ_ONLY,
         FS_READ_ONLY,
+        FS_TOGETHER,
         TAKE_STRICT,
         TAKE_FORCE,
         ARM_AUTO,

@@ -1,5 +1,6 @@
 //! Which filesystems a take freezes, and in which order.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
@@ -87,6 +88,8 @@ pub struct Chosen {
     pub fd: OwnedFd,
     /// How.
     pub hold: Hold,
+    /// Whether it rests on none of those from the last without this on, nor they on it: they may freeze at the same time.
+    pub together: bool,
 }
 
 /// The filesystems that a take freezes, in the order in which they do: what lies on a file of another comes before that. What a
@@ -135,6 +138,7 @@ pub fn choose(
             mount,
             devices,
             hold,
+            together: false,
         });
     }
     if chosen.is_empty() {
@@ -145,12 +149,28 @@ pub fn choose(
             _ => "none that is mounted for writing has a device",
         }));
     }
-    let depth = |chosen: &Chosen| {
-        let depths = chosen.devices.iter().map(|device| stack::depth(*device, &mounts));
-        depths.max().unwrap_or(0)
+    Ok(in_order(chosen, &mounts))
+}
+
+fn in_order(chosen: Vec<Chosen>, mounts: &[Mount]) -> Vec<Chosen> {
+    let height = |chosen: &Chosen| {
+        let depths = chosen.devices.iter().map(|device| stack::depth(*device, mounts));
+        (above(&chosen.mount), depths.max().unwrap_or(0))
     };
-    chosen.sort_by_cached_key(|chosen| std::cmp::Reverse((above(&chosen.mount), depth(chosen))));
-    Ok(chosen)
+    let mut chosen: Vec<_> = chosen
+        .into_iter()
+        .map(|chosen| (height(&chosen), chosen))
+        .collect();
+    chosen.sort_by_key(|(height, _)| Reverse(*height));
+    let mut before = None;
+    chosen
+        .into_iter()
+        .map(|(height, mut chosen)| {
+            let plain = chosen.hold == Hold::Freeze && height.0 == 0;
+            chosen.together = plain && before.replace(height) == Some(height);
+            chosen
+        })
+        .collect()
 }
 
 /// A mount, and the root folder from which its mount point is seen.

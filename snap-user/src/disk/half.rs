@@ -86,11 +86,8 @@ impl Half {
         let switches = self.armed.as_ref().map(Armed::switches).transpose()?;
         let control = self.armed.as_ref().map(|armed| armed.dm().control().as_raw_fd());
         Ok(DiskCall {
-            filesystems: self
-                .filesystems()
-                .map(|(_, fd, hold)| filesystem(fd, hold))
-                .collect(),
-            filesystem_names: self.filesystems().map(|(mount, ..)| name(mount)).collect(),
+            filesystems: self.filesystems().map(|(_, raw)| raw).collect(),
+            filesystem_names: self.filesystems().map(|(mount, _)| name(mount)).collect(),
             switches: switches.unwrap_or_default(),
             switch_names: self.tops().map(|top| top.name.clone()).collect(),
             control: control.unwrap_or(-1),
@@ -98,13 +95,16 @@ impl Half {
     }
 
     /// Those that freeze with the processes. Those of the union are read-only by then, and freezing keeps them so.
-    fn filesystems(&self) -> impl Iterator<Item = (&Mount, BorrowedFd<'_>, Hold)> {
-        let chosen = self
-            .chosen
-            .iter()
-            .map(|chosen| (&chosen.mount, chosen.fd.as_fd(), chosen.hold));
+    fn filesystems(&self) -> impl Iterator<Item = (&Mount, abi::Fs)> {
+        let chosen = self.chosen.iter().map(|chosen| {
+            let together = if chosen.together { abi::FS_TOGETHER } else { 0 };
+            (
+                &chosen.mount,
+                filesystem(chosen.fd.as_fd(), chosen.hold, together),
+            )
+        });
         let lowers = self.union.iter().flat_map(union::take::Prepared::filesystems);
-        chosen.chain(lowers.map(|(mount, fd)| (mount, fd.as_fd(), choose::hold_of(mount))))
+        chosen.chain(lowers.map(|(mount, fd)| (mount, filesystem(fd.as_fd(), choose::hold_of(mount), 0))))
     }
 
     fn tops(&self) -> impl Iterator<Item = &plan::Top> {
@@ -272,14 +272,14 @@ fn unions(union: &Union) -> Vec<UnionReport> {
         .collect()
 }
 
-fn filesystem(fd: BorrowedFd<'_>, hold: Hold) -> abi::Fs {
+fn filesystem(fd: BorrowedFd<'_>, hold: Hold, flags: u32) -> abi::Fs {
     // SAFETY: `struct ff_fs` is made of integers alone; all zeros is a valid one.
     let mut raw: abi::Fs = unsafe { std::mem::zeroed() };
     raw.fd = fd.as_raw_fd();
-    raw.flags = match hold {
-        Hold::Freeze => 0,
-        Hold::ReadOnly => abi::FS_READ_ONLY,
-    };
+    raw.flags = flags;
+    if hold == Hold::ReadOnly {
+        raw.flags |= abi::FS_READ_ONLY;
+    }
     raw
 }
 
