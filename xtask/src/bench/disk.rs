@@ -53,8 +53,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         .with_context(|| format!("cannot read {}; run without --again", path.display()))?;
     let samples = parse(&text).with_context(|| format!("cannot use {}", path.display()))?;
     println!(
-        "\n{}\n{}\n{}",
+        "\n{}\n{}\n{}\n{}",
         windows(&samples),
+        several(&samples),
         writers(&samples),
         merges(&samples)
     );
@@ -166,6 +167,32 @@ fn windows(samples: &[Value]) -> Table {
                     beside(&gap, &of("fsfreeze+lvcreate", "gap_ns")),
                 ]);
             }
+        }
+    }
+    table
+}
+
+fn several(samples: &[Value]) -> Table {
+    let mut table = Table::new(
+        "Three filesystems at one instant",
+        "ext4, each with a writer, all frozen before the first is thawed. Figures as above; `gap` is the longest of any writer's writes.",
+        &["writer", "method", "write window", "ratio", "gap", "ratio"],
+    );
+    for load in ["direct", "buffered"] {
+        let of = |method, figure| {
+            let wanted = [("what", "several"), ("load", load), ("method", method)];
+            figures(samples, &wanted, figure)
+        };
+        for method in ["freezeframe", "fsfreeze+lvcreate"] {
+            let (window, gap) = (of(method, "window_ns"), of(method, "gap_ns"));
+            table.row(vec![
+                load.to_owned(),
+                method.to_owned(),
+                spread(&window),
+                beside(&window, &of("fsfreeze+lvcreate", "window_ns")),
+                spread(&gap),
+                beside(&gap, &of("fsfreeze+lvcreate", "gap_ns")),
+            ]);
         }
     }
     table

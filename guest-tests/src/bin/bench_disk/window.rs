@@ -20,7 +20,7 @@ const MARGIN: Duration = Duration::from_millis(300);
 
 /// Who writes meanwhile.
 #[derive(Clone, Copy)]
-enum Load {
+pub enum Load {
     /// One block at a time, past the page cache: nothing is dirty.
     Direct,
     /// Into the page cache, as fast as that goes: there is always something to write back.
@@ -28,7 +28,8 @@ enum Load {
 }
 
 impl Load {
-    const fn name(self) -> &'static str {
+    /// Its name in the samples.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Buffered => "buffered",
@@ -37,7 +38,7 @@ impl Load {
 }
 
 /// A writer that notes the longest of its writes.
-struct Writer {
+pub struct Writer {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Duration>,
 }
@@ -47,7 +48,8 @@ struct Writer {
 struct Block([u8; 4096]);
 
 impl Writer {
-    fn start(mount: &Mount, load: Load) -> Self {
+    /// Writes for a while before it returns.
+    pub fn start(mount: &Mount, load: Load) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let flags = match load {
             Load::Direct => libc::O_DIRECT,
@@ -77,14 +79,16 @@ impl Writer {
         Self { stop, thread }
     }
 
-    fn stop(self) -> Duration {
+    /// Writes for a while more; returns the longest of its writes.
+    pub fn stop(self) -> Duration {
         sleep(MARGIN);
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the writer ends")
     }
 }
 
-fn ns(duration: Duration) -> u64 {
+/// In nanoseconds.
+pub fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
