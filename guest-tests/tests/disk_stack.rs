@@ -103,7 +103,7 @@ fn what_has_a_disk_of_its_own_freezes_at_the_same_time() {
     let what = What {
         mounts: vec![&one.dir, &other.dir],
         store: &key,
-        more: vec!["--deadline", "60s"],
+        more: vec!["--deadline", "60000"],
         ..What::default()
     };
     let mut held = HeldTake::at(Phase::FreezeFs, &what);
