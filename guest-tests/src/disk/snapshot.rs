@@ -35,6 +35,7 @@ impl What<'_> {
         }
         if !self.pids.is_empty() {
             static NUMBER: AtomicU64 = AtomicU64::new(0);
+            std::fs::create_dir_all("/tmp/disk").expect("it can be made");
             let path = format!("/tmp/disk/{}.tar", NUMBER.fetch_add(1, Ordering::Relaxed));
             command.args(["--output", &path]);
             archive = Some(path);

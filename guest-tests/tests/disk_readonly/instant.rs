@@ -205,7 +205,8 @@ fn an_overlay_on_a_tmpfs_is_read_only_with_it() {
 fn what_a_process_serves_is_read_only_too() {
     let fuse = Place(format!("{MOUNTS}/fuse"));
     sh(&format!(
-        "mkdir -p {0}; truncate -s 32M /tmp/disk-fuse.img; mkfs.ext4 -q -F /tmp/disk-fuse.img
+        "modprobe -q fuse || true # where it is built in
+         mkdir -p {0}; truncate -s 32M /tmp/disk-fuse.img; mkfs.ext4 -q -F /tmp/disk-fuse.img
          fuse2fs -o rw,fakeroot /tmp/disk-fuse.img {0}",
         fuse.0
     ));
