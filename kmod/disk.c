@@ -162,6 +162,8 @@ int ff_disk_prepare(struct ff_snapshot *snap)
 
 	if (!snap->disk)
 		return 0;
+	if (ff_disk_start_workers(snap->disk))
+		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
 	snap->disk->gone = false;
 	err = ff_disk_start(snap, snap->disk);
 	if (!err)

@@ -26,7 +26,21 @@ static int ff_errand_fail_device(struct ff_errand *errand, int err, u32 reason)
 	return err;
 }
 
-static void ff_errand_work(struct work_struct *work)
+int ff_disk_start_workers(struct ff_disk *disk)
+{
+	u32 wanted = min_t(u32, max(disk->fs_count, disk->device_count) - 1, FF_DISK_WORKERS);
+	struct kthread_worker *worker;
+
+	while (disk->worker_count < wanted) {
+		worker = kthread_create_worker(0, "ff-disk/%u", disk->worker_count);
+		if (IS_ERR(worker))
+			return PTR_ERR(worker);
+		disk->workers[disk->worker_count++] = worker;
+	}
+	return 0;
+}
+
+static void ff_errand_work(struct kthread_work *work)
 {
 	struct ff_errand *errand = container_of(work, struct ff_errand, work);
 	unsigned int noio = memalloc_noio_save();
@@ -53,9 +67,9 @@ static int ff_disk_each(struct ff_disk *disk, u32 first, u32 end, int (*run)(str
 		errand->index = index;
 		errand->run = run;
 		errand->failure = FF_NO_FAILURE;
-		INIT_WORK(&errand->work, ff_errand_work);
+		kthread_init_work(&errand->work, ff_errand_work);
 		if (index > first)
-			queue_work(system_unbound_wq, &errand->work);
+			kthread_queue_work(disk->workers[(index - first) % disk->worker_count], &errand->work);
 	}
 	for (index = first; index < end; index++) {
 		errand = &disk->errands[index];
@@ -63,7 +77,7 @@ static int ff_disk_each(struct ff_disk *disk, u32 first, u32 end, int (*run)(str
 		if (of_fs && !err)
 			WRITE_ONCE(disk->failure.fs, index);
 		if (index > first)
-			flush_work(&errand->work);
+			kthread_flush_work(&errand->work);
 		else
 			errand->err = run(errand);
 		if (errand->err && !err) {
@@ -257,6 +271,8 @@ void ff_disk_free(struct kref *refs)
 	struct ff_disk *disk = container_of(refs, struct ff_disk, refs);
 	u32 index;
 
+	while (disk->worker_count)
+		kthread_destroy_worker(disk->workers[--disk->worker_count]);
 	if (disk->gated)
 		synchronize_rcu(); /* page faults look at the gate */
 	for (index = 0; index < disk->fs_count; index++)

@@ -7,16 +7,19 @@
 #define FF_DISK_THREAD_H
 
 #include <linux/kref.h>
+#include <linux/kthread.h>
 #include <linux/wait.h>
-#include <linux/workqueue.h>
 
 #include "dm.h"
 #include "fs.h"
 #include "gate.h"
 
+/* How many filesystems or devices are served at the same time, beside the one that the thread itself serves. */
+#define FF_DISK_WORKERS 15
+
 /* One filesystem or device that is served beside others. */
 struct ff_errand {
-	struct work_struct work;
+	struct kthread_work work;
 	struct ff_disk *disk;
 	u32 index; /* of the filesystem or device */
 	int (*run)(struct ff_errand *errand);
@@ -33,7 +36,9 @@ struct ff_disk {
 	u32 fs_count;
 	struct ff_switched *devices;
 	u32 device_count;
-	struct ff_errand *errands; /* as many as filesystems, and as devices */
+	struct ff_errand *errands;			 /* as many as filesystems, and as devices */
+	struct kthread_worker *workers[FF_DISK_WORKERS]; /* beside the thread */
+	u32 worker_count;
 	struct ff_gate gate;
 	bool gated; /* the gate was raised */
 	u32 deadline_ms;
@@ -54,6 +59,12 @@ struct ff_disk {
 /* A kthread's function, for a struct ff_disk; holds a reference to it, and one to the module. */
 int ff_disk_thread(void *data);
 void ff_disk_free(struct kref *refs);
+
+/*
+ * Starts its workers. Before anything freezes: a thread that is made takes memory, which might then be waited for until
+ * the thaw, and the thaw waits for the thread.
+ */
+int ff_disk_start_workers(struct ff_disk *disk);
 
 /* The steps. */
 int ff_disk_do_load(struct ff_disk *disk);

@@ -29,7 +29,10 @@ pub struct Args {
     /// Samples of each kind
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: u32,
-    /// Measure nothing: the tables of the last run again
+    /// Write docs/performance-disk.md
+    #[arg(long)]
+    write_docs: bool,
+    /// Measure nothing: the tables of the last run again, which had as many rounds
     #[arg(long)]
     again: bool,
 }
@@ -52,14 +55,33 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let text = fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}; run without --again", path.display()))?;
     let samples = parse(&text).with_context(|| format!("cannot use {}", path.display()))?;
-    println!(
-        "\n{}\n{}\n{}\n{}",
-        windows(&samples),
-        several(&samples),
-        writers(&samples),
-        merges(&samples)
-    );
+    let tables = [windows, several, writers, merges].map(|table| table(&samples).to_string());
+    let tables = tables.join("\n");
+    println!("\n{tables}");
+    if args.write_docs {
+        write_docs(args, &tables)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn write_docs(args: &Args, tables: &str) -> Result<()> {
+    let command = format!(
+        "cargo xtask bench disk --kernel {} --rounds {}",
+        args.kernel.name(),
+        args.rounds
+    );
+    let text = format!(
+        "# Performance: filesystems\n\n\
+         <!-- Written by `{command} --write-docs`. -->\n\n\
+         How long those stand still who write to a filesystem while it is snapshotted, beside `fsfreeze` and `lvcreate -s` done by\n\
+         hand, and what they pay afterwards. All methods of a run are measured in one guest, on one disk, under the same writers, in turn.\n\n\
+         `{command}`: {} samples of each kind; kernel {} in a guest with two processors, emulated unless the host has KVM: trust\n\
+         the ratios within this run, not the times.\n\n{tables}",
+        args.rounds,
+        args.kernel.unpacked()?.release,
+    );
+    let path = paths::root().join("docs/performance-disk.md");
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn measure(args: &Args, out: &Path) -> Result<u8> {
