@@ -49,9 +49,12 @@ fn check(device: &str, phase: Phase, failure: Failure) {
         // What it was about, and where to look or what to call.
         let said = said(&output);
         println!("{device} failed in {}: {said}", phase.name());
-        let one_of = |words: [&str; 2]| words.iter().any(|word| said.contains(word));
-        assert!(one_of([&place.mounted().dir, place.base.name()]), "{said}");
-        assert!(one_of(["dmesg", "freezeframe commit"]), "{said}");
+        let one_of = |words: &[&str]| words.iter().any(|word| said.contains(word));
+        assert!(
+            one_of(&[&place.mounted().dir, place.base.name(), "/dev/mapper/key"]),
+            "{said}"
+        );
+        assert!(one_of(&["dmesg", "freezeframe commit"]), "{said}");
     }
     // Long enough for the writer to meet what fails.
     std::thread::sleep(std::time::Duration::from_secs(1));

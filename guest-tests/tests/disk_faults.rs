@@ -1,6 +1,6 @@
 //! Whatever dies or fails while a disk's half is taken, nobody hangs, no device stays suspended, and the filesystem is as it was.
 
-use std::thread::sleep;
+use std::thread::{sleep, spawn};
 use std::time::Duration;
 
 use guest_tests::disk::base::Kind::LayerOnPartition;
@@ -113,8 +113,12 @@ fn a_filesystem_that_somebody_thaws_meanwhile() {
     let mut writer = place.writer(Mode::Direct);
     for phase in [Phase::FreezeTasks, Phase::Arm, Phase::ThawTasks] {
         let held = HeldTake::at(phase, &place.what(&[writer.target.pid()]));
-        let thawed = fsfreeze("-u", &place.mounted().dir).status.success();
+        let dir = place.mounted().dir.clone();
+        // Where the device is suspended by now, a thaw waits for the switch.
+        let thaw = spawn(move || fsfreeze("-u", &dir).status.success());
+        sleep(Duration::from_millis(500));
         let output = held.let_go();
+        let thawed = thaw.join().expect("it ends");
         if output.status.success() {
             let id = list()[0]["id"].clone();
             done(&["commit", id.as_str().expect("it has an id")]);
