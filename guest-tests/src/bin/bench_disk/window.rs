@@ -50,6 +50,8 @@ struct Block([u8; 4096]);
 impl Writer {
     /// Writes for a while before it returns.
     pub fn start(mount: &Mount, load: Load) -> Self {
+        // What another load left dirty is not this one's.
+        sh(&format!("sync -f {}", mount.dir));
         let stop = Arc::new(AtomicBool::new(false));
         let flags = match load {
             Load::Direct => libc::O_DIRECT,
@@ -59,7 +61,7 @@ impl Writer {
             .write(true)
             .create(true)
             .custom_flags(flags)
-            .open(mount.path("writer"))
+            .open(mount.path(load.name()))
             .expect("the filesystem takes a file");
         let ended = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
