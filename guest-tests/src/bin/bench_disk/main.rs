@@ -11,6 +11,7 @@ use std::io::Write as _;
 use guest_tests::disk::Disk;
 use guest_tests::disk::base::{Base, Kind as On, lvm};
 use guest_tests::disk::fs::{Kind, Mount};
+use guest_tests::sh;
 use serde_json::{Value, json};
 
 mod fio;
@@ -50,6 +51,14 @@ pub struct Bench {
     pub kind: Kind,
 }
 
+/// The volume group `vg`, on the part for it.
+pub fn group(disk: &Disk) {
+    // Without udev, the folder of the last one stays.
+    sh("rm -rf /dev/vg");
+    lvm(&format!("pvcreate -q -f {}", disk.part("group")));
+    lvm(&format!("vgcreate -q vg {}", disk.part("group")));
+}
+
 fn main() {
     let rounds: usize = std::env::args()
         .nth(1)
@@ -59,8 +68,7 @@ fn main() {
     for kind in [Kind::Ext4, Kind::Xfs] {
         let disk = Disk::split(&[("data", FILESYSTEM), ("store", STORE), ("group", GROUP)]);
         let base = Base::on(On::LayerOnPartition, &disk.part("data"));
-        lvm(&format!("pvcreate -q -f {}", disk.part("group")));
-        lvm(&format!("vgcreate -q vg {}", disk.part("group")));
+        group(&disk);
         lvm(&format!("lvcreate -q -y -L {FILESYSTEM}M -n volume vg"));
         let mut bench = Bench {
             ours: kind.fresh(&base.node, "ours"),

@@ -9,8 +9,8 @@ use guest_tests::disk::{Disk, dm};
 use guest_tests::sh;
 use serde_json::json;
 
-use crate::Out;
 use crate::window::{Load, Writer, ns};
+use crate::{Out, group};
 
 /// Their names, by which their parts are called too.
 const NAMES: [&str; 3] = ["one", "two", "three"];
@@ -26,8 +26,7 @@ pub fn measure(out: &mut Out, rounds: usize) {
     parts.extend([("store", STORE), ("group", GROUP)]);
     let disk = Disk::split(&parts);
     let ours = NAMES.map(|name| Kind::Ext4.fresh(&dm::linear(name, &disk.part(name)), name));
-    lvm(&format!("pvcreate -q -f {}", disk.part("group")));
-    lvm(&format!("vgcreate -q vg {}", disk.part("group")));
+    group(&disk);
     let theirs = NAMES.map(|name| {
         lvm(&format!("lvcreate -q -y -L {FILESYSTEM}M -n {name} vg"));
         Kind::Ext4.fresh(&format!("/dev/mapper/vg-{name}"), &format!("vg-{name}"))
