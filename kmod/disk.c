@@ -98,6 +98,22 @@ static int ff_disk_read_devices(struct ff_snapshot *snap, struct ff_disk *disk)
 	return 0;
 }
 
+static int ff_disk_make_errands(struct ff_disk *disk)
+{
+	u32 index;
+
+	disk->fs_errands = kvcalloc(disk->fs_count, sizeof(*disk->fs_errands), GFP_KERNEL);
+	disk->device_errands = kvcalloc(disk->device_count, sizeof(*disk->device_errands), GFP_KERNEL);
+	if (!disk->fs_errands || !disk->device_errands)
+		return -ENOMEM;
+	for (index = 0; index < disk->fs_count; index++)
+		disk->fs_errands[index] = (struct ff_errand){ .disk = disk, .index = index, .fs = index };
+	for (index = 0; index < disk->device_count; index++)
+		disk->device_errands[index] =
+			(struct ff_errand){ .disk = disk, .index = index, .fs = disk->devices[index].user.fs };
+	return 0;
+}
+
 static int ff_disk_read(struct ff_snapshot *snap, struct ff_disk *disk)
 {
 	int err = ff_disk_read_filesystems(snap, disk);
@@ -106,9 +122,9 @@ static int ff_disk_read(struct ff_snapshot *snap, struct ff_disk *disk)
 		err = ff_disk_read_devices(snap, disk);
 	if (err)
 		return err;
-	disk->errands = kvcalloc(max(disk->fs_count, disk->device_count), sizeof(*disk->errands), GFP_KERNEL);
-	if (!disk->errands)
-		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
+	err = ff_disk_make_errands(disk);
+	if (err)
+		return ff_fail(snap, err, FF_REASON_NO_MEMORY, -1, 0);
 	if (!disk->device_count)
 		return 0;
 	err = ff_dm_open(&disk->dm, snap->take->dm_control, disk->device_count);
@@ -147,9 +163,12 @@ int ff_disk_open(struct ff_snapshot *snap)
 		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
 	kref_init(&disk->refs);
 	init_waitqueue_head(&disk->queue);
+	init_waitqueue_head(&disk->errands.queue);
 	mmget(current->mm);
 	disk->mm = current->mm;
+	disk->errands.mm = disk->mm;
 	disk->deadline_ms = take->deadline_ms ?: FF_DEADLINE_DEFAULT_MS;
+	disk->errands.patience_ms = disk->deadline_ms;
 	disk->gone = true; /* until the thread is there */
 	/* From here on ff_disk_end() cleans up. */
 	snap->disk = disk;
@@ -162,7 +181,7 @@ int ff_disk_prepare(struct ff_snapshot *snap)
 
 	if (!snap->disk)
 		return 0;
-	if (ff_disk_start_workers(snap->disk))
+	if (ff_errands_start(&snap->disk->errands, max(snap->disk->fs_count, snap->disk->device_count)))
 		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
 	snap->disk->gone = false;
 	err = ff_disk_start(snap, snap->disk);
@@ -240,10 +259,11 @@ void ff_disk_end(struct ff_snapshot *snap)
 	snap->disk = NULL;
 	WRITE_ONCE(disk->ended, true);
 	wake_up_all(&disk->queue);
+	ff_errands_hurry(&disk->errands);
 	gone = wait_event_timeout(disk->queue, smp_load_acquire(&disk->gone), msecs_to_jiffies(disk->deadline_ms));
 	ff_gate_lower(&disk->gate);
 	ff_disk_write_back(snap, disk);
-	if (gone && disk->dm.user)
+	if (gone && disk->dm.user && !disk->errands.left)
 		vm_munmap(disk->dm.user, disk->dm.bytes);
 	kref_put(&disk->refs, ff_disk_free);
 }

@@ -11,81 +11,56 @@
 /* How much longer than the deadline the thread waits for a word of the take, before it takes it for dead. */
 #define FF_DISK_GRACE_MS 1000
 
-static int ff_disk_fail_fs(struct ff_failure *failure, int err, u32 reason, u32 index)
+static int ff_errand_fail_fs(struct ff_errand *errand, int err, u32 reason)
 {
-	failure->reason = reason;
-	failure->fs = index;
+	errand->failure.reason = reason;
+	errand->failure.fs = errand->fs;
 	return err;
 }
 
 static int ff_errand_fail_device(struct ff_errand *errand, int err, u32 reason)
 {
-	errand->failure.reason = reason;
 	errand->failure.device = errand->index;
-	errand->failure.fs = errand->disk->devices[errand->index].user.fs;
-	return err;
+	return ff_errand_fail_fs(errand, err, reason);
 }
 
-int ff_disk_start_workers(struct ff_disk *disk)
+static struct ff_frozen *ff_errand_fs(struct ff_errand *errand)
 {
-	u32 wanted = min_t(u32, max(disk->fs_count, disk->device_count) - 1, FF_DISK_WORKERS);
-	struct kthread_worker *worker;
+	return &errand->disk->filesystems[errand->index];
+}
 
-	while (disk->worker_count < wanted) {
-		worker = kthread_create_worker(0, "ff-disk/%u", disk->worker_count);
-		if (IS_ERR(worker))
-			return PTR_ERR(worker);
-		disk->workers[disk->worker_count++] = worker;
-	}
+static struct ff_switched *ff_errand_device(struct ff_errand *errand)
+{
+	return &errand->disk->devices[errand->index];
+}
+
+static int ff_disk_each_fs(struct ff_disk *disk, u32 first, u32 end, int (*run)(struct ff_errand *errand),
+			   void (*undo)(struct ff_errand *errand))
+{
+	return ff_errands_run(&disk->errands, &disk->fs_errands[first], end - first, run, undo, &disk->failure);
+}
+
+static int ff_errand_undo_device(struct ff_errand *errand)
+{
+	ff_dm_undo(&errand->disk->dm, ff_errand_device(errand));
 	return 0;
 }
 
-static void ff_errand_work(struct kthread_work *work)
+/* The take has reported it as not switched. */
+static void ff_errand_take_back_device(struct ff_errand *errand)
 {
-	struct ff_errand *errand = container_of(work, struct ff_errand, work);
-	unsigned int noio = memalloc_noio_save();
+	struct ff_switch *device = &ff_errand_device(errand)->user;
 
-	kthread_use_mm(errand->disk->mm);
-	errand->err = errand->run(errand);
-	kthread_unuse_mm(errand->disk->mm);
-	memalloc_noio_restore(noio);
+	if (device->switched)
+		pr_warn("freezeframe: device %llu:%llu was switched long after it was to be; see `freezeframe ls`\n",
+			device->dev >> 8 & 0xfff, device->dev & 0xff);
+	ff_errand_undo_device(errand);
 }
 
-/*
- * Runs the errand for each of the filesystems or devices, at the same time: most of what they do is wait, for their
- * disks and for RCU. Returns the failure of the first that fails, but only when all are through.
- */
-static int ff_disk_each(struct ff_disk *disk, u32 first, u32 end, int (*run)(struct ff_errand *errand), bool of_fs)
+static int ff_disk_each_device(struct ff_disk *disk, u32 first, u32 end, int (*run)(struct ff_errand *errand))
 {
-	struct ff_errand *errand;
-	u32 index;
-	int err = 0;
-
-	for (index = first; index < end; index++) {
-		errand = &disk->errands[index];
-		errand->disk = disk;
-		errand->index = index;
-		errand->run = run;
-		errand->failure = FF_NO_FAILURE;
-		kthread_init_work(&errand->work, ff_errand_work);
-		if (index > first)
-			kthread_queue_work(disk->workers[(index - first) % disk->worker_count], &errand->work);
-	}
-	for (index = first; index < end; index++) {
-		errand = &disk->errands[index];
-		/* Whoever waits for us in vain says for which one. */
-		if (of_fs && !err)
-			WRITE_ONCE(disk->failure.fs, index);
-		if (index > first)
-			kthread_flush_work(&errand->work);
-		else
-			errand->err = run(errand);
-		if (errand->err && !err) {
-			err = errand->err;
-			disk->failure = errand->failure;
-		}
-	}
-	return err;
+	return ff_errands_run(&disk->errands, &disk->device_errands[first], end - first, run,
+			      ff_errand_take_back_device, &disk->failure);
 }
 
 /* The end of those that are served together with the one at @first. What shares a disk would only take turns at it. */
@@ -106,22 +81,22 @@ static u32 ff_disk_together(const struct ff_disk *disk, u32 first)
 
 static int ff_errand_load(struct ff_errand *errand)
 {
-	int err = ff_dm_load(&errand->disk->dm, &errand->disk->devices[errand->index]);
+	int err = ff_dm_load(&errand->disk->dm, ff_errand_device(errand));
 
 	return err ? ff_errand_fail_device(errand, err, FF_REASON_DM_LOAD) : 0;
 }
 
 int ff_disk_do_load(struct ff_disk *disk)
 {
-	return ff_disk_each(disk, 0, disk->device_count, ff_errand_load, false);
+	return ff_disk_each_device(disk, 0, disk->device_count, ff_errand_load);
 }
 
 static int ff_errand_sync(struct ff_errand *errand)
 {
 	u32 reason;
-	int err = ff_fs_sync(&errand->disk->filesystems[errand->index], &reason);
+	int err = ff_fs_sync(ff_errand_fs(errand), &reason);
 
-	return err ? ff_disk_fail_fs(&errand->failure, err, reason, errand->index) : 0;
+	return err ? ff_errand_fail_fs(errand, err, reason) : 0;
 }
 
 /* All at about the same time, or the first would be dirty again when the last is written back. */
@@ -132,7 +107,7 @@ int ff_disk_do_sync(struct ff_disk *disk)
 
 	for (first = 0; first < disk->fs_count && !err && !READ_ONCE(disk->ended); first = end) {
 		end = ff_disk_together(disk, first);
-		err = ff_disk_each(disk, first, end, ff_errand_sync, true);
+		err = ff_disk_each_fs(disk, first, end, ff_errand_sync, NULL);
 	}
 	return err;
 }
@@ -160,7 +135,7 @@ static void ff_disk_leave(struct ff_disk *disk)
 
 static int ff_errand_suspend(struct ff_errand *errand)
 {
-	struct ff_switched *device = &errand->disk->devices[errand->index];
+	struct ff_switched *device = ff_errand_device(errand);
 	int err = device->suspended ? 0 : ff_dm_suspend(&errand->disk->dm, device);
 
 	return err ? ff_errand_fail_device(errand, err, FF_REASON_DM_SUSPEND) : 0;
@@ -168,7 +143,7 @@ static int ff_errand_suspend(struct ff_errand *errand)
 
 static int ff_errand_switch(struct ff_errand *errand)
 {
-	int err = ff_dm_switch(&errand->disk->dm, &errand->disk->devices[errand->index]);
+	int err = ff_dm_switch(&errand->disk->dm, ff_errand_device(errand));
 
 	return err ? ff_errand_fail_device(errand, err, FF_REASON_DM_SWITCH) : 0;
 }
@@ -176,9 +151,43 @@ static int ff_errand_switch(struct ff_errand *errand)
 static int ff_errand_freeze(struct ff_errand *errand)
 {
 	u32 reason;
-	int err = ff_fs_freeze(&errand->disk->filesystems[errand->index], &reason);
+	int err = ff_fs_freeze(ff_errand_fs(errand), &reason);
 
-	return err ? ff_disk_fail_fs(&errand->failure, err, reason, errand->index) : 0;
+	return err ? ff_errand_fail_fs(errand, err, reason) : 0;
+}
+
+static bool ff_disk_has_device(const struct ff_disk *disk, u32 fs)
+{
+	u32 index;
+
+	for (index = 0; index < disk->device_count; index++) {
+		if (disk->devices[index].user.fs == fs)
+			return true;
+	}
+	return false;
+}
+
+static int ff_errand_thaw(struct ff_errand *errand)
+{
+	struct ff_frozen *fs = ff_errand_fs(errand);
+	u32 reason;
+
+	/* With its device suspended in time, what was written since somebody else thawed it has gone to the store. */
+	if (!fs->frozen || !ff_fs_thaw(fs, &reason) || ff_disk_has_device(errand->disk, errand->index))
+		return 0;
+	return ff_errand_fail_fs(errand, -EBUSY, reason);
+}
+
+static void ff_errand_let_go(struct ff_errand *errand)
+{
+	ff_fs_let_go(ff_errand_fs(errand));
+}
+
+/* It has frozen after all, and nobody wants it any more. */
+static void ff_errand_take_back_fs(struct ff_errand *errand)
+{
+	ff_errand_thaw(errand);
+	ff_errand_let_go(errand);
 }
 
 /*
@@ -193,7 +202,7 @@ static int ff_disk_suspend_of(struct ff_disk *disk, u32 first, u32 end)
 	for (index = 0; index < disk->device_count && !err; index++) {
 		fs = disk->devices[index].user.fs;
 		if (fs >= first && fs < end)
-			err = ff_disk_each(disk, index, index + 1, ff_errand_suspend, false);
+			err = ff_disk_each_device(disk, index, index + 1, ff_errand_suspend);
 	}
 	return err;
 }
@@ -206,7 +215,7 @@ int ff_disk_do_freeze(struct ff_disk *disk)
 	ff_disk_enter(disk);
 	for (first = 0; first < disk->fs_count && !err && !READ_ONCE(disk->ended); first = end) {
 		end = ff_disk_together(disk, first);
-		err = ff_disk_each(disk, first, end, ff_errand_freeze, true);
+		err = ff_disk_each_fs(disk, first, end, ff_errand_freeze, ff_errand_take_back_fs);
 		if (!err && !FF_FREEZES_NEST)
 			err = ff_disk_suspend_of(disk, first, end);
 	}
@@ -222,47 +231,34 @@ int ff_disk_do_switch(struct ff_disk *disk)
 		disk->failure.reason = FF_REASON_DISK_ESCAPED;
 		return -ETIMEDOUT;
 	}
-	err = ff_disk_each(disk, 0, disk->device_count, ff_errand_suspend, false);
-	return err ?: ff_disk_each(disk, 0, disk->device_count, ff_errand_switch, false);
-}
-
-static bool ff_disk_has_device(const struct ff_disk *disk, u32 fs)
-{
-	u32 index;
-
-	for (index = 0; index < disk->device_count; index++) {
-		if (disk->devices[index].user.fs == fs)
-			return true;
-	}
-	return false;
+	err = ff_disk_each_device(disk, 0, disk->device_count, ff_errand_suspend);
+	return err ?: ff_disk_each_device(disk, 0, disk->device_count, ff_errand_switch);
 }
 
 /* In reverse: what lies on a file of another filesystem thaws after that. */
 int ff_disk_do_thaw(struct ff_disk *disk)
 {
-	u32 index = disk->fs_count, reason;
+	u32 end = disk->fs_count, first, next, index;
 	int err = 0;
 
-	while (index--) {
-		if (!disk->filesystems[index].frozen || !ff_fs_thaw(&disk->filesystems[index], &reason))
-			continue;
-		/* With its device suspended in time, what was written since has gone to the store. */
-		if (!ff_disk_has_device(disk, index))
-			err = ff_disk_fail_fs(&disk->failure, -EBUSY, reason, index);
+	for (; end; end = first) {
+		for (first = 0; (next = ff_disk_together(disk, first)) < end; first = next)
+			;
+		err = ff_disk_each_fs(disk, first, end, ff_errand_thaw, ff_errand_let_go) ?: err;
 	}
 	ff_gate_lower(&disk->gate);
 	ff_disk_leave(disk);
-	for (index = 0; index < disk->fs_count; index++)
-		ff_fs_let_go(&disk->filesystems[index]);
+	for (index = 0; index < disk->fs_count; index++) {
+		if (!ff_errand_is_left(&disk->fs_errands[index]))
+			ff_fs_let_go(&disk->filesystems[index]);
+	}
 	return err;
 }
 
 static void ff_disk_undo(struct ff_disk *disk)
 {
-	u32 index = disk->device_count;
-
-	while (index--)
-		ff_dm_undo(&disk->dm, &disk->devices[index]);
+	ff_errands_hurry(&disk->errands);
+	ff_disk_each_device(disk, 0, disk->device_count, ff_errand_undo_device);
 	ff_disk_do_thaw(disk);
 }
 
@@ -271,8 +267,7 @@ void ff_disk_free(struct kref *refs)
 	struct ff_disk *disk = container_of(refs, struct ff_disk, refs);
 	u32 index;
 
-	while (disk->worker_count)
-		kthread_destroy_worker(disk->workers[--disk->worker_count]);
+	ff_errands_stop(&disk->errands);
 	if (disk->gated)
 		synchronize_rcu(); /* page faults look at the gate */
 	for (index = 0; index < disk->fs_count; index++)
@@ -280,7 +275,8 @@ void ff_disk_free(struct kref *refs)
 	ff_dm_close(&disk->dm);
 	kvfree(disk->filesystems);
 	kvfree(disk->devices);
-	kvfree(disk->errands);
+	kvfree(disk->fs_errands);
+	kvfree(disk->device_errands);
 	kfree(disk->gate.filesystems);
 	mmput(disk->mm);
 	kfree(disk);
@@ -319,6 +315,8 @@ int ff_disk_thread(void *data)
 	kthread_unuse_mm(disk->mm);
 	smp_store_release(&disk->gone, true);
 	wake_up_all(&disk->queue);
+	/* Here, and by nobody else, those that were left are waited for. */
+	ff_errands_stop(&disk->errands);
 	kref_put(&disk->refs, ff_disk_free);
 	module_put_and_kthread_exit(0);
 }

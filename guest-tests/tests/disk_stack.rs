@@ -75,22 +75,6 @@ fn what_lies_on_a_file_of_another_freezes_first() {
     writers.iter_mut().for_each(|writer| writer.goes_on(50));
 }
 
-/// A device that answers nothing until this goes out of scope.
-struct Suspended(&'static str);
-
-impl Suspended {
-    fn new(name: &'static str) -> Self {
-        sh(&format!("dmsetup suspend --noflush --nolockfs {name}"));
-        Self(name)
-    }
-}
-
-impl Drop for Suspended {
-    fn drop(&mut self) {
-        sh(&format!("dmsetup resume {}", self.0));
-    }
-}
-
 #[test]
 fn what_has_a_disk_of_its_own_freezes_at_the_same_time() {
     let disk = Disk::split(&[("one", 300), ("other", 300), ("key", 700)]);
@@ -112,7 +96,7 @@ fn what_has_a_disk_of_its_own_freezes_at_the_same_time() {
         "dd if=/dev/zero of={} bs=64K count=8 status=none",
         one.path("dirty")
     ));
-    let suspended = Suspended::new("one");
+    let suspended = dm::Suspended::new("one");
     held.goes_on();
     dm::wait_until("the second to freeze", || {
         let before = writer.says();

@@ -87,3 +87,21 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
+
+/// A device that answers nothing until this goes out of scope.
+pub struct Suspended(String);
+
+impl Suspended {
+    /// From now on.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        sh(&format!("dmsetup suspend --noflush --nolockfs {name}"));
+        Self(name.to_owned())
+    }
+}
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        sh(&format!("dmsetup resume {}", self.0));
+    }
+}
