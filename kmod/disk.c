@@ -163,12 +163,10 @@ int ff_disk_open(struct ff_snapshot *snap)
 		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
 	kref_init(&disk->refs);
 	init_waitqueue_head(&disk->queue);
-	init_waitqueue_head(&disk->errands.queue);
 	mmget(current->mm);
 	disk->mm = current->mm;
-	disk->errands.mm = disk->mm;
 	disk->deadline_ms = take->deadline_ms ?: FF_DEADLINE_DEFAULT_MS;
-	disk->errands.patience_ms = disk->deadline_ms;
+	ff_errands_init(&disk->errands, disk->mm, disk->deadline_ms);
 	disk->gone = true; /* until the thread is there */
 	/* From here on ff_disk_end() cleans up. */
 	snap->disk = disk;

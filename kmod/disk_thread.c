@@ -34,10 +34,14 @@ static struct ff_switched *ff_errand_device(struct ff_errand *errand)
 	return &errand->disk->devices[errand->index];
 }
 
-static int ff_disk_each_fs(struct ff_disk *disk, u32 first, u32 end, int (*run)(struct ff_errand *errand),
-			   void (*undo)(struct ff_errand *errand))
+static int ff_disk_each_fs(struct ff_disk *disk, u32 first, u32 end, const struct ff_duty *duty)
 {
-	return ff_errands_run(&disk->errands, &disk->fs_errands[first], end - first, run, undo, &disk->failure);
+	return ff_errands_run(&disk->errands, &disk->fs_errands[first], end - first, duty, &disk->failure);
+}
+
+static int ff_disk_each_device(struct ff_disk *disk, const struct ff_duty *duty)
+{
+	return ff_errands_run(&disk->errands, disk->device_errands, disk->device_count, duty, &disk->failure);
 }
 
 static int ff_errand_undo_device(struct ff_errand *errand)
@@ -55,12 +59,6 @@ static void ff_errand_take_back_device(struct ff_errand *errand)
 		pr_warn("freezeframe: device %llu:%llu was switched long after it was to be; see `freezeframe ls`\n",
 			device->dev >> 8 & 0xfff, device->dev & 0xff);
 	ff_errand_undo_device(errand);
-}
-
-static int ff_disk_each_device(struct ff_disk *disk, u32 first, u32 end, int (*run)(struct ff_errand *errand))
-{
-	return ff_errands_run(&disk->errands, &disk->device_errands[first], end - first, run,
-			      ff_errand_take_back_device, &disk->failure);
 }
 
 /* The end of those that are served together with the one at @first. What shares a disk would only take turns at it. */
@@ -86,9 +84,11 @@ static int ff_errand_load(struct ff_errand *errand)
 	return err ? ff_errand_fail_device(errand, err, FF_REASON_DM_LOAD) : 0;
 }
 
+static const struct ff_duty ff_duty_load = { .run = ff_errand_load, .late = ff_errand_take_back_device };
+
 int ff_disk_do_load(struct ff_disk *disk)
 {
-	return ff_disk_each_device(disk, 0, disk->device_count, ff_errand_load);
+	return ff_disk_each_device(disk, &ff_duty_load);
 }
 
 static int ff_errand_sync(struct ff_errand *errand)
@@ -99,6 +99,8 @@ static int ff_errand_sync(struct ff_errand *errand)
 	return err ? ff_errand_fail_fs(errand, err, reason) : 0;
 }
 
+static const struct ff_duty ff_duty_sync = { .run = ff_errand_sync };
+
 /* All at about the same time, or the first would be dirty again when the last is written back. */
 int ff_disk_do_sync(struct ff_disk *disk)
 {
@@ -107,7 +109,7 @@ int ff_disk_do_sync(struct ff_disk *disk)
 
 	for (first = 0; first < disk->fs_count && !err && !READ_ONCE(disk->ended); first = end) {
 		end = ff_disk_together(disk, first);
-		err = ff_disk_each_fs(disk, first, end, ff_errand_sync, NULL);
+		err = ff_disk_each_fs(disk, first, end, &ff_duty_sync);
 	}
 	return err;
 }
@@ -141,12 +143,16 @@ static int ff_errand_suspend(struct ff_errand *errand)
 	return err ? ff_errand_fail_device(errand, err, FF_REASON_DM_SUSPEND) : 0;
 }
 
+static const struct ff_duty ff_duty_suspend = { .run = ff_errand_suspend, .late = ff_errand_take_back_device };
+
 static int ff_errand_switch(struct ff_errand *errand)
 {
 	int err = ff_dm_switch(&errand->disk->dm, ff_errand_device(errand));
 
 	return err ? ff_errand_fail_device(errand, err, FF_REASON_DM_SWITCH) : 0;
 }
+
+static const struct ff_duty ff_duty_switch = { .run = ff_errand_switch, .late = ff_errand_take_back_device };
 
 static int ff_errand_freeze(struct ff_errand *errand)
 {
@@ -190,6 +196,8 @@ static void ff_errand_take_back_fs(struct ff_errand *errand)
 	ff_errand_let_go(errand);
 }
 
+static const struct ff_duty ff_duty_freeze = { .run = ff_errand_freeze, .late = ff_errand_take_back_fs };
+
 /*
  * Where anybody may thaw what we froze, the devices are suspended at once: then nothing gets to the origin before the
  * switch, whatever happens to the filesystem. Elsewhere readers may go on until the switch.
@@ -202,7 +210,8 @@ static int ff_disk_suspend_of(struct ff_disk *disk, u32 first, u32 end)
 	for (index = 0; index < disk->device_count && !err; index++) {
 		fs = disk->devices[index].user.fs;
 		if (fs >= first && fs < end)
-			err = ff_disk_each_device(disk, index, index + 1, ff_errand_suspend);
+			err = ff_errands_run(&disk->errands, &disk->device_errands[index], 1, &ff_duty_suspend,
+					     &disk->failure);
 	}
 	return err;
 }
@@ -215,7 +224,7 @@ int ff_disk_do_freeze(struct ff_disk *disk)
 	ff_disk_enter(disk);
 	for (first = 0; first < disk->fs_count && !err && !READ_ONCE(disk->ended); first = end) {
 		end = ff_disk_together(disk, first);
-		err = ff_disk_each_fs(disk, first, end, ff_errand_freeze, ff_errand_take_back_fs);
+		err = ff_disk_each_fs(disk, first, end, &ff_duty_freeze);
 		if (!err && !FF_FREEZES_NEST)
 			err = ff_disk_suspend_of(disk, first, end);
 	}
@@ -231,9 +240,11 @@ int ff_disk_do_switch(struct ff_disk *disk)
 		disk->failure.reason = FF_REASON_DISK_ESCAPED;
 		return -ETIMEDOUT;
 	}
-	err = ff_disk_each_device(disk, 0, disk->device_count, ff_errand_suspend);
-	return err ?: ff_disk_each_device(disk, 0, disk->device_count, ff_errand_switch);
+	err = ff_disk_each_device(disk, &ff_duty_suspend);
+	return err ?: ff_disk_each_device(disk, &ff_duty_switch);
 }
+
+static const struct ff_duty ff_duty_thaw = { .run = ff_errand_thaw, .late = ff_errand_let_go, .must = true };
 
 /* In reverse: what lies on a file of another filesystem thaws after that. */
 int ff_disk_do_thaw(struct ff_disk *disk)
@@ -244,7 +255,7 @@ int ff_disk_do_thaw(struct ff_disk *disk)
 	for (; end; end = first) {
 		for (first = 0; (next = ff_disk_together(disk, first)) < end; first = next)
 			;
-		err = ff_disk_each_fs(disk, first, end, ff_errand_thaw, ff_errand_let_go) ?: err;
+		err = ff_disk_each_fs(disk, first, end, &ff_duty_thaw) ?: err;
 	}
 	ff_gate_lower(&disk->gate);
 	ff_disk_leave(disk);
@@ -255,10 +266,12 @@ int ff_disk_do_thaw(struct ff_disk *disk)
 	return err;
 }
 
+static const struct ff_duty ff_duty_undo_device = { .run = ff_errand_undo_device, .must = true };
+
 static void ff_disk_undo(struct ff_disk *disk)
 {
 	ff_errands_hurry(&disk->errands);
-	ff_disk_each_device(disk, 0, disk->device_count, ff_errand_undo_device);
+	ff_disk_each_device(disk, &ff_duty_undo_device);
 	ff_disk_do_thaw(disk);
 }
 

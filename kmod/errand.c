@@ -2,54 +2,88 @@
 #include "errand.h"
 
 #include <linux/jiffies.h>
+#include <linux/kthread.h>
 #include <linux/sched/mm.h>
 
-#include "disk_thread.h"
+#include "snapshot.h"
+
+void ff_errands_init(struct ff_errands *errands, struct mm_struct *mm, unsigned int patience_ms)
+{
+	errands->mm = mm;
+	errands->patience_ms = patience_ms;
+	spin_lock_init(&errands->lock);
+	INIT_LIST_HEAD(&errands->open);
+	init_waitqueue_head(&errands->queue);
+}
+
+static struct ff_errand *ff_errands_next(struct ff_errands *errands)
+{
+	struct ff_errand *errand;
+
+	spin_lock(&errands->lock);
+	errand = list_first_entry_or_null(&errands->open, struct ff_errand, link);
+	if (errand)
+		list_del(&errand->link);
+	spin_unlock(&errands->lock);
+	return errand;
+}
+
+static void ff_errand_serve(struct ff_errand *errand)
+{
+	const struct ff_duty *duty = errand->duty;
+
+	if (ff_errand_is_left(errand) && !duty->must)
+		return;
+	errand->err = duty->run(errand);
+	if (atomic_cmpxchg(&errand->state, FF_ERRAND_OPEN, FF_ERRAND_DONE) == FF_ERRAND_LEFT && duty->late)
+		duty->late(errand);
+}
+
+static int ff_errands_thread(void *data)
+{
+	struct ff_errands *errands = data;
+	unsigned int noio = memalloc_noio_save();
+	struct ff_errand *errand;
+
+	kthread_use_mm(errands->mm);
+	for (;;) {
+		wait_event_idle(errands->queue, (errand = ff_errands_next(errands)) || kthread_should_stop());
+		if (!errand)
+			break;
+		ff_errand_serve(errand);
+		wake_up_all(&errands->queue);
+	}
+	kthread_unuse_mm(errands->mm);
+	memalloc_noio_restore(noio);
+	return 0;
+}
 
 int ff_errands_start(struct ff_errands *errands, u32 most)
 {
-	struct kthread_worker *worker;
+	struct task_struct *thread;
 
 	/* One alone holds up nobody. */
 	if (most == 1)
 		return 0;
-	while (errands->worker_count < min_t(u32, most, FF_ERRAND_WORKERS)) {
-		worker = kthread_create_worker(0, "ff-disk/%u", errands->worker_count);
-		if (IS_ERR(worker))
-			return PTR_ERR(worker);
-		errands->workers[errands->worker_count++] = worker;
+	/* One more, for what is to be done when all others hang. */
+	while (errands->thread_count < min_t(u32, most + 1, FF_ERRAND_THREADS)) {
+		thread = kthread_run(ff_errands_thread, errands, "ff-disk/%u", errands->thread_count);
+		if (IS_ERR(thread))
+			return PTR_ERR(thread);
+		errands->threads[errands->thread_count++] = thread;
 	}
 	return 0;
 }
 
 void ff_errands_stop(struct ff_errands *errands)
 {
-	while (errands->worker_count)
-		kthread_destroy_worker(errands->workers[--errands->worker_count]);
+	while (errands->thread_count)
+		kthread_stop(errands->threads[--errands->thread_count]);
 }
 
 void ff_errands_hurry(struct ff_errands *errands)
 {
 	WRITE_ONCE(errands->hasty, true);
-	wake_up_all(&errands->queue);
-}
-
-static void ff_errand_work(struct kthread_work *work)
-{
-	struct ff_errand *errand = container_of(work, struct ff_errand, work);
-	struct ff_errands *errands = &errand->disk->errands;
-	unsigned int noio;
-
-	/* Before it was begun. */
-	if (ff_errand_is_left(errand))
-		return;
-	noio = memalloc_noio_save();
-	kthread_use_mm(errands->mm);
-	errand->err = errand->run(errand);
-	if (atomic_cmpxchg(&errand->state, FF_ERRAND_OPEN, FF_ERRAND_DONE) == FF_ERRAND_LEFT && errand->undo)
-		errand->undo(errand);
-	kthread_unuse_mm(errands->mm);
-	memalloc_noio_restore(noio);
 	wake_up_all(&errands->queue);
 }
 
@@ -73,41 +107,41 @@ static bool ff_errand_await(struct ff_errands *errands, struct ff_errand *errand
 	return false;
 }
 
-static void ff_errand_begin(struct ff_errands *errands, struct ff_errand *errand, u32 turn)
+static void ff_errand_begin(struct ff_errands *errands, struct ff_errand *errand, const struct ff_duty *duty)
 {
+	errand->duty = duty;
 	errand->failure = FF_NO_FAILURE;
-	if (!errands->worker_count) {
-		errand->err = errand->run(errand);
+	if (!errands->thread_count) {
+		errand->err = duty->run(errand);
 		return;
 	}
 	atomic_set(&errand->state, FF_ERRAND_OPEN);
-	kthread_init_work(&errand->work, ff_errand_work);
-	kthread_queue_work(errands->workers[turn % errands->worker_count], &errand->work);
+	spin_lock(&errands->lock);
+	list_add_tail(&errand->link, &errands->open);
+	spin_unlock(&errands->lock);
 }
 
-int ff_errands_run(struct ff_errands *errands, struct ff_errand *some, u32 count, int (*run)(struct ff_errand *errand),
-		   void (*undo)(struct ff_errand *errand), struct ff_failure *failure)
+int ff_errands_run(struct ff_errands *errands, struct ff_errand *some, u32 count, const struct ff_duty *duty,
+		   struct ff_failure *failure)
 {
 	unsigned long until = jiffies + msecs_to_jiffies(errands->patience_ms);
 	struct ff_errand *errand;
 	int err = 0;
 
 	for (errand = some; errand < some + count; errand++) {
-		if (ff_errand_is_left(errand))
-			continue;
-		errand->run = run;
-		errand->undo = undo;
-		ff_errand_begin(errands, errand, errand - some);
+		if (!ff_errand_is_left(errand))
+			ff_errand_begin(errands, errand, duty);
 	}
+	wake_up_all(&errands->queue);
 	for (errand = some; errand < some + count; errand++) {
 		if (ff_errand_is_left(errand))
 			continue;
 		/* Whoever waits for us in vain says for which one. */
 		if (!err)
 			WRITE_ONCE(failure->fs, errand->fs);
-		if (!ff_errand_await(errands, errand, until))
+		if (!ff_errand_await(errands, errand, until)) {
 			err = err ?: -ETIMEDOUT;
-		else if (errand->err && !err) {
+		} else if (errand->err && !err) {
 			err = errand->err;
 			*failure = errand->failure;
 		}

@@ -94,6 +94,8 @@ fn ensure_cargo_deny() -> Result<()> {
             "cargo-deny",
             "--locked",
             "--force",
+            // It runs for a second, and takes minutes to optimize.
+            "--debug",
             "--version",
             DENY_VERSION,
         ]);
