@@ -6,6 +6,7 @@ pub mod dm;
 pub mod fs;
 pub mod held;
 pub mod origin;
+pub mod pair;
 pub mod place;
 pub mod root;
 pub mod snapshot;

@@ -8,13 +8,13 @@ use guest_tests::disk::base::Kind::LayerOnPartition;
 use guest_tests::disk::base::fsfreeze;
 use guest_tests::disk::fs::Kind;
 use guest_tests::disk::held::{HeldTake, PHASES};
+use guest_tests::disk::pair::Pair;
 use guest_tests::disk::place::Place;
 use guest_tests::disk::snapshot::{What, assert_nothing_left, assert_says, done, list};
 use guest_tests::disk::{Disk, dm};
 use guest_tests::knob::Knob;
 use guest_tests::rounds;
-use guest_tests::sectors::{Mode, Writer};
-use guest_tests::sh;
+use guest_tests::sectors::Mode;
 use snap_common::phase::Phase;
 
 /// What a killed take left: a snapshot that is active, one that was abandoned, or none. It is done with, under the writer.
@@ -79,41 +79,35 @@ fn a_failure_in_any_phase_unwinds() {
 
 #[test]
 fn a_disk_that_hangs_keeps_no_other_filesystem_frozen() {
-    let disk = Disk::split(&[("one", 300), ("other", 300), ("key", 700)]);
-    let device = |name: &str| dm::linear(name, &disk.part(name));
-    let one = Kind::Ext4.fresh(&device("one"), "one");
-    let other = Kind::Xfs.fresh(&device("other"), "other");
-    let key = disk.part("key");
-    let mut writer = Writer::spawn(&other.path("writer"), Mode::Direct, 128);
-    // It freezes and thaws by writing to its disk. After the switch, a commit would wake the disk.
+    let mut pair = Pair::new();
+    let module = Device::open();
+    // The first freezes and thaws by writing to its disk. After a switch, the commit would wake that.
     for (phase, store) in [
-        (Phase::FreezeFs, key.as_str()),
+        (Phase::FreezeFs, pair.key.as_str()),
         (Phase::FreezeFs, ""),
         (Phase::ThawFs, ""),
     ] {
-        writer.goes_on(50);
+        pair.writer.goes_on(50);
         let what = What {
-            mounts: vec![&one.dir, &other.dir],
+            mounts: vec![&pair.one.dir, &pair.other.dir],
             store,
             more: vec!["--deadline", "2000"],
             ..What::default()
         };
         let mut held = HeldTake::at(phase, &what);
-        if phase == Phase::FreezeFs {
-            sh(&format!(
-                "dd if=/dev/zero of={} bs=64K count=8 status=none",
-                one.path("dirty")
-            ));
-        }
-        let hangs = dm::Suspended::new("one");
-        held.goes_on();
+        let hangs = if phase == Phase::FreezeFs {
+            pair.hangs(&mut held)
+        } else {
+            let hangs = dm::Suspended::new("one");
+            held.goes_on();
+            hangs
+        };
         // Long before the disk answers.
-        writer.goes_on(50);
-        assert_says(&["take"], &held.let_go(), &[&one.dir, "deadline"]);
-        writer.goes_on(50);
+        pair.writer.goes_on(50);
+        assert_says(&["take"], &held.let_go(), &[&pair.one.dir, "deadline"]);
+        pair.writer.goes_on(50);
         drop(hangs);
-        one.assert_writable();
-        let module = Device::open();
+        pair.one.assert_writable();
         dm::wait_until("the end of the snapshot", || module.open_snapshots() == 0);
         assert_nothing_left();
         assert!(list().is_empty());

@@ -9,6 +9,7 @@ use guest_tests::controller::{freezeframe, report};
 use guest_tests::disk::base::{Base, Kind as On};
 use guest_tests::disk::fs::{Kind, Mount};
 use guest_tests::disk::held::HeldTake;
+use guest_tests::disk::pair::Pair;
 use guest_tests::disk::snapshot::{What, done, list, refused, said};
 use guest_tests::disk::{Disk, dm};
 use guest_tests::sectors::{Mode, Writer};
@@ -77,41 +78,30 @@ fn what_lies_on_a_file_of_another_freezes_first() {
 
 #[test]
 fn what_has_a_disk_of_its_own_freezes_at_the_same_time() {
-    let disk = Disk::split(&[("one", 300), ("other", 300), ("key", 700)]);
-    let device = |name: &str| dm::linear(name, &disk.part(name));
-    let one = Kind::Ext4.fresh(&device("one"), "one");
-    let other = Kind::Xfs.fresh(&device("other"), "other");
-    let key = disk.part("key");
-    let mut writer = Writer::spawn(&other.path("writer"), Mode::Direct, 128);
-    writer.goes_on(50);
+    let mut pair = Pair::new();
     let what = What {
-        mounts: vec![&one.dir, &other.dir],
-        store: &key,
+        mounts: vec![&pair.one.dir, &pair.other.dir],
+        store: &pair.key,
         more: vec!["--deadline", "60000"],
         ..What::default()
     };
+    pair.writer.goes_on(50);
     let mut held = HeldTake::at(Phase::FreezeFs, &what);
-    // The first has something to write back, and cannot.
-    sh(&format!(
-        "dd if=/dev/zero of={} bs=64K count=8 status=none",
-        one.path("dirty")
-    ));
-    let suspended = dm::Suspended::new("one");
-    held.goes_on();
+    let hangs = pair.hangs(&mut held);
     dm::wait_until("the second to freeze", || {
-        let before = writer.says();
+        let before = pair.writer.says();
         sleep(Duration::from_millis(500));
-        writer.says() == before
+        pair.writer.says() == before
     });
-    drop(suspended);
+    drop(hangs);
     let output = held.let_go();
     assert!(output.status.success(), "{}", said(&output));
     assert_eq!(["one", "other"].map(dm::target), ["snapshot"; 2]);
-    writer.goes_on(50);
+    pair.writer.goes_on(50);
     let id = list()[0]["id"].as_str().expect("it has an id").to_owned();
     done(&["commit", &id]);
     assert_eq!(["one", "other"].map(dm::target), ["linear"; 2]);
-    writer.goes_on(50);
+    pair.writer.goes_on(50);
 }
 
 #[test]

@@ -156,6 +156,18 @@ fn spread(samples: &[u64]) -> String {
     Spread::of(samples).map_or_else(|| NOTHING.to_owned(), |spread| spread.to_string())
 }
 
+/// Both figures of a method, each with its ratio to what one does by hand.
+fn window_and_gap(method: &str, of: impl Fn(&str, &str) -> Vec<u64>) -> [String; 4] {
+    let ours = ["window_ns", "gap_ns"].map(|figure| (of(method, figure), of("fsfreeze+lvcreate", figure)));
+    let [(window, window_by_hand), (gap, gap_by_hand)] = ours;
+    [
+        spread(&window),
+        beside(&window, &window_by_hand),
+        spread(&gap),
+        beside(&gap, &gap_by_hand),
+    ]
+}
+
 fn windows(samples: &[Value]) -> Table {
     let mut table = Table::new(
         "The write window",
@@ -173,21 +185,14 @@ fn windows(samples: &[Value]) -> Table {
     );
     for fs in ["ext4", "xfs"] {
         for load in ["direct", "buffered"] {
-            let of = |method, figure| {
+            let of = |method: &str, figure: &str| {
                 let wanted = [("what", "window"), ("fs", fs), ("load", load), ("method", method)];
                 figures(samples, &wanted, figure)
             };
             for method in ["freezeframe", "fsfreeze+lvcreate", "lvcreate"] {
-                let (window, gap) = (of(method, "window_ns"), of(method, "gap_ns"));
-                table.row(vec![
-                    fs.to_owned(),
-                    load.to_owned(),
-                    method.to_owned(),
-                    spread(&window),
-                    beside(&window, &of("fsfreeze+lvcreate", "window_ns")),
-                    spread(&gap),
-                    beside(&gap, &of("fsfreeze+lvcreate", "gap_ns")),
-                ]);
+                let mut row = vec![fs.to_owned(), load.to_owned(), method.to_owned()];
+                row.extend(window_and_gap(method, of));
+                table.row(row);
             }
         }
     }
@@ -201,20 +206,14 @@ fn several(samples: &[Value]) -> Table {
         &["writer", "method", "write window", "ratio", "gap", "ratio"],
     );
     for load in ["direct", "buffered"] {
-        let of = |method, figure| {
+        let of = |method: &str, figure: &str| {
             let wanted = [("what", "several"), ("load", load), ("method", method)];
             figures(samples, &wanted, figure)
         };
         for method in ["freezeframe", "fsfreeze+lvcreate"] {
-            let (window, gap) = (of(method, "window_ns"), of(method, "gap_ns"));
-            table.row(vec![
-                load.to_owned(),
-                method.to_owned(),
-                spread(&window),
-                beside(&window, &of("fsfreeze+lvcreate", "window_ns")),
-                spread(&gap),
-                beside(&gap, &of("fsfreeze+lvcreate", "gap_ns")),
-            ]);
+            let mut row = vec![load.to_owned(), method.to_owned()];
+            row.extend(window_and_gap(method, of));
+            table.row(row);
         }
     }
     table
