@@ -98,10 +98,12 @@ fn ten_thousand_malformed_calls() {
             }
             12 => {
                 filesystem.fd = root.as_raw_fd();
-                // The first flag is known, but not for what can freeze.
-                filesystem.flags = 1 << (random.next() % 32);
-                if random.next().is_multiple_of(2) {
-                    (filesystem.flags, filesystem.reserved) = (0, filesystem.flags);
+                let flag = 1 << (random.next() % 32);
+                // The first flag is known, but not for what can freeze. The second is good.
+                if flag == abi::FS_TOGETHER || random.next().is_multiple_of(2) {
+                    filesystem.reserved = flag;
+                } else {
+                    filesystem.flags = flag;
                 }
                 take.filesystems = &raw mut filesystem as u64;
                 take.fs_count = 1;
