@@ -5,7 +5,7 @@ use guest_tests::image::Image;
 use guest_tests::knob::Knob;
 use guest_tests::oracle::Oracle;
 use guest_tests::target::Target;
-use guest_tests::{rounds, sh};
+use guest_tests::{rounds, rounds_of, sh};
 use snap_common::abi;
 
 const PAGES: usize = 1024;
@@ -44,7 +44,7 @@ fn check(kind: &str) {
     let oracle = Oracle::spawn(PAGES, kind);
     let target = &oracle.target;
     let mut threads = 0;
-    for (round, how) in (0..rounds(54)).zip(ways().into_iter().cycle()) {
+    for (round, how) in (0..rounds_of(18, 540)).zip(ways().into_iter().cycle()) {
         let snapshot = oracle.take_and_wait(how);
         assert_eq!(
             oracle.wrong(&snapshot),
