@@ -172,7 +172,8 @@ fn windows(samples: &[Value]) -> Table {
     let mut table = Table::new(
         "The write window",
         "Median (least – greatest). By hand it goes from the start of `fsfreeze -f` to the end of `fsfreeze -u`; `gap` is the longest of \
-         the writer's own writes. The ratios are to fsfreeze and lvcreate.",
+         the writer's own writes. `lvcreate alone` is of one filesystem only, and of no processes: its window is the whole command, \
+         within which LVM freezes the filesystem. The ratios are to fsfreeze and lvcreate.",
         &[
             "filesystem",
             "writer",
@@ -189,7 +190,10 @@ fn windows(samples: &[Value]) -> Table {
                 let wanted = [("what", "window"), ("fs", fs), ("load", load), ("method", method)];
                 figures(samples, &wanted, figure)
             };
-            for method in ["freezeframe", "fsfreeze+lvcreate", "lvcreate"] {
+            for method in ["freezeframe", "fsfreeze+lvcreate", "lvcreate alone"] {
+                if of(method, "gap_ns").is_empty() {
+                    continue;
+                }
                 let mut row = vec![fs.to_owned(), load.to_owned(), method.to_owned()];
                 row.extend(window_and_gap(method, of));
                 table.row(row);

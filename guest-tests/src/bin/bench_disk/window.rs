@@ -99,8 +99,8 @@ pub fn measure(bench: &mut Bench, rounds: usize) {
     for round in 0..rounds {
         for load in [Load::Direct, Load::Buffered] {
             ours(bench, load, round);
-            theirs(bench, load, round, "fsfreeze+lvcreate");
-            theirs(bench, load, round, "lvcreate");
+            by_hand(bench, load, round);
+            alone(bench, load, round);
         }
     }
 }
@@ -123,24 +123,30 @@ fn ours(bench: &mut Bench, load: Load, round: usize) {
     snapshot.commit();
 }
 
-/// By hand: with the filesystem frozen around it, or as LVM does it by itself.
-fn theirs(bench: &mut Bench, load: Load, round: usize, method: &str) {
-    let writer = Writer::start(&bench.theirs, load);
-    let frozen = method != "lvcreate";
+fn by_hand(bench: &mut Bench, load: Load, round: usize) {
+    let writer = Writer::start(&bench.by_hand, load);
     let begin = Instant::now();
-    if frozen {
-        sh(&format!("fsfreeze -f {}", bench.theirs.dir));
-    }
+    sh(&format!("fsfreeze -f {}", bench.by_hand.dir));
+    lvm("lvcreate -q -y -s -L 500M -c 4k -n snap vg/hand");
+    sh(&format!("fsfreeze -u {}", bench.by_hand.dir));
+    theirs(bench, load, round, "fsfreeze+lvcreate", begin.elapsed(), writer);
+    lvm("lvremove -q -y vg/snap");
+}
+
+/// As LVM does it by itself.
+fn alone(bench: &mut Bench, load: Load, round: usize) {
+    let writer = Writer::start(&bench.theirs, load);
+    let begin = Instant::now();
     lvm("lvcreate -q -y -s -L 500M -c 4k -n snap vg/volume");
-    if frozen {
-        sh(&format!("fsfreeze -u {}", bench.theirs.dir));
-    }
-    let window = begin.elapsed();
+    theirs(bench, load, round, "lvcreate alone", begin.elapsed(), writer);
+    lvm("lvremove -q -y vg/snap");
+}
+
+fn theirs(bench: &mut Bench, load: Load, round: usize, method: &str, window: Duration, writer: Writer) {
     let gap = writer.stop();
     let sample = json!({
         "method": method, "fs": bench.kind.name(), "load": load.name(), "round": round,
         "window_ns": ns(window), "gap_ns": ns(gap),
     });
     bench.out.sample("window", &sample);
-    lvm("lvremove -q -y vg/snap");
 }
