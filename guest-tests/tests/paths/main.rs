@@ -10,6 +10,7 @@ mod several;
 
 use cases::{CASES, Case};
 use guest_tests::device::{Device, How};
+use guest_tests::rounds_of;
 use run::{can, run};
 use snap_common::abi;
 
@@ -80,7 +81,12 @@ fn lazily_armed_gigabytes_are_held_by_whoever_is_first() {
     }
 }
 
+/// Usually with every third case: what has been held in the stop does not ask by whom it is changed.
 #[test]
 fn eagerly_armed_pages_are_held_already() {
-    all(EAGER, |_| true);
+    let every = rounds_of(3, 1);
+    all(EAGER, |case| {
+        let number = CASES.iter().position(|one| std::ptr::eq(one, case));
+        number.is_some_and(|number| number.is_multiple_of(every))
+    });
 }

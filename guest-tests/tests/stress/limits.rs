@@ -7,7 +7,7 @@ use guest_tests::drift::Drift;
 use guest_tests::held::Held;
 use guest_tests::image::Image;
 use guest_tests::knob::Knob;
-use guest_tests::rounds;
+use guest_tests::rounds_of;
 use guest_tests::target::Target;
 use snap_common::abi;
 use snap_common::phase::Phase;
@@ -61,7 +61,7 @@ fn a_target_that_swaps_because_of_its_limit_is_not_killed_in_the_stop() {
     for how in ways() {
         let group = Group::new("stress");
         let mut drift = Drift::spawn(group.path());
-        for _ in 0..rounds(2) {
+        for _ in 0..rounds_of(1, 20) {
             group.reclaim(6 << 20);
             group.set("memory.max", "10M");
             let held = Held::begin_at(Phase::ThawTasks, &[drift.target.pid()], how);

@@ -1,7 +1,7 @@
 //! Pages that move, are merged, split and collapsed.
 
 use guest_tests::drift::Drift;
-use guest_tests::rounds;
+use guest_tests::rounds_of;
 
 use crate::all_are_right;
 use crate::pressure::{Collapsing, Events, Merging, Pressure};
@@ -11,7 +11,7 @@ fn while_the_kernel_compacts() {
     let mut drift = Drift::spawn("/sys/fs/cgroup");
     let events = Events::now();
     let pressure = Pressure::compacting();
-    all_are_right(&mut drift, rounds(2));
+    all_are_right(&mut drift, rounds_of(1, 20));
     drop(pressure);
     events.assert_since(&["pgmigrate_success"], 1000);
 }
@@ -21,7 +21,7 @@ fn while_the_kernel_merges_pages() {
     let mut drift = Drift::spawn("/sys/fs/cgroup");
     let merging = Merging::begin();
     merging.wait_for(200);
-    all_are_right(&mut drift, rounds(2));
+    all_are_right(&mut drift, rounds_of(1, 20));
     merging.wait_for(200);
 }
 
@@ -30,7 +30,7 @@ fn while_the_kernel_collapses_pages_and_they_are_split() {
     let events = Events::now();
     let collapsing = Collapsing::begin();
     let mut drift = Drift::spawn("/sys/fs/cgroup");
-    all_are_right(&mut drift, rounds(2));
+    all_are_right(&mut drift, rounds_of(1, 20));
     events.assert_since(&["thp_split_pmd", "thp_collapse_alloc"], 4);
     drop(collapsing);
 }

@@ -6,7 +6,7 @@ use guest_tests::device::Device;
 use guest_tests::drift::Drift;
 use guest_tests::held::Held;
 use guest_tests::knob::Knob;
-use guest_tests::rounds;
+use guest_tests::rounds_of;
 use snap_common::abi;
 use snap_common::phase::Phase;
 
@@ -20,7 +20,7 @@ fn while_the_kernel_swaps() {
     let mut drift = Drift::spawn(group.path());
     let events = Events::now();
     let pressure = Pressure::swapping(&group, 4 << 20);
-    let (prefaulted, swapped_in) = all_are_right(&mut drift, rounds(2));
+    let (prefaulted, swapped_in) = all_are_right(&mut drift, rounds_of(1, 20));
     drop(pressure);
     events.assert_since(&["pswpin", "pswpout"], 200);
     println!("{prefaulted} pages were brought in before the stop, {swapped_in} in it");
@@ -65,7 +65,7 @@ fn what_was_about_to_go_when_it_was_armed_is_in_the_image() {
     let _dwell = Knob::set("test_dwell_us", 5000);
     let _swapping = Pressure::swapping(&group, 1 << 20);
     let _compacting = Pressure::compacting();
-    for how in ways().into_iter().cycle().take(rounds(6)) {
+    for how in ways().into_iter().cycle().take(rounds_of(3, 60)) {
         // Its huge pages are split the first time that they are swapped out: one change of many entries.
         let mut drift = Drift::spawn(group.path());
         let taken = Device::open().take_how(&[drift.target.pid()], how);
