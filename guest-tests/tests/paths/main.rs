@@ -22,7 +22,7 @@ fn all(how: How, wanted: impl Fn(&Case) -> bool) {
             println!("{} {kind}", case.action);
             let outcome = run(case, kind, how);
             if how.arm == abi::ARM_LAZY {
-                broken.extend(outcome.not_by(case));
+                broken.extend(outcome.not_by(case, kind));
             }
             broken.extend(outcome.wrong);
         }

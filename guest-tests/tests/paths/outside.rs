@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Once;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -230,6 +231,20 @@ impl Drop for Swap {
     fn drop(&mut self) {
         sh("swapoff /dev/zram0; echo 1 > /sys/block/zram0/reset");
     }
+}
+
+/// Lets khugepaged sleep for as long as the guest lives. It comes every ten seconds, and what is armed and torn it makes
+/// huge pages of again: the pages are held because of that, and not because of what the case does.
+pub fn send_khugepaged_to_sleep() {
+    static ONCE: Once = Once::new();
+    let day = 24 * 3600 * 1000;
+    ONCE.call_once(|| {
+        fs::write(
+            format!("{SIZES}/khugepaged/scan_sleep_millisecs"),
+            day.to_string(),
+        )
+        .expect("the kernel has it");
+    });
 }
 
 /// Huge pages for shared memory of which that is advised.

@@ -9,7 +9,7 @@ use snap_common::abi;
 use snap_common::phase::Phase;
 
 use crate::cases::Case;
-use crate::outside::{Disk, HugeShared, MidSize, Swap};
+use crate::outside::{Disk, HugeShared, MidSize, Swap, send_khugepaged_to_sleep};
 
 /// Pages that lie in the LRU's batches look like pages in use, and are held in the stop: 31 per processor (6.12).
 pub const BATCHED: usize = 64;
@@ -37,6 +37,7 @@ pub fn run(case: &Case, kind: &str, how: How) -> Outcome {
 
 /// The same, where the snapshot may fail.
 pub fn attempt(case: &Case, kind: &str, how: How) -> Result<Outcome, Failed> {
+    send_khugepaged_to_sleep();
     let swap = ["free", "page_out"].contains(&case.action).then(Swap::on_zram);
     let disk = (case.action == "read_direct").then(Disk::new);
     let device = disk.as_ref().map_or("", |disk| disk.path());
@@ -128,7 +129,7 @@ pub fn wrong(target: &Target, snapshot: &Snapshot, kind: &str) -> Vec<usize> {
 
 impl Outcome {
     /// Says so if others than expected took the references.
-    pub fn not_by(&self, case: &Case) -> Option<String> {
+    pub fn not_by(&self, case: &Case, kind: &str) -> Option<String> {
         let finalized = self.take.counts.finalized;
         let mut others = finalized[abi::PATH_STOP as usize].min(BATCHED as u64);
         // mlock() asks with force (6.1).
@@ -137,7 +138,7 @@ impl Outcome {
         }
         (finalized[case.path as usize] + others < case.pages).then(|| {
             format!(
-                "{}: not {} pages by path {}, but {finalized:?}",
+                "{} {kind}: not {} pages by path {}, but {finalized:?}",
                 case.action, case.pages, case.path
             )
         })
