@@ -299,6 +299,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn there_is_a_suite_of_every_name_among_the_long_ones() {
+        let dir = paths::root().join("guest-tests");
+        for name in LONG {
+            let places = [
+                format!("tests/{name}.rs"),
+                format!("tests/{name}/main.rs"),
+                format!("jobs/{name}"),
+            ];
+            assert!(places.iter().any(|place| dir.join(place).exists()), "{name}");
+        }
+    }
+
+    #[test]
     fn only_executables_of_the_kind_are_taken() {
         let text = r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"oracle"},"profile":{"test":true},"executable":"/t/oracle-1"}
 {"reason":"compiler-artifact","target":{"kind":["bin"],"name":"oracle"},"profile":{"test":false},"executable":"/t/oracle"}

@@ -162,14 +162,25 @@ fn in_order(chosen: Vec<Chosen>, mounts: &[Mount]) -> Vec<Chosen> {
         .map(|chosen| (height(&chosen), chosen))
         .collect();
     chosen.sort_by_key(|(height, _)| Reverse(*height));
-    let mut before = None;
+    let depths: Vec<_> = chosen
+        .iter()
+        .map(|((above, depth), chosen)| (chosen.hold == Hold::Freeze && *above == 0).then_some(*depth))
+        .collect();
     chosen
         .into_iter()
-        .map(|(height, mut chosen)| {
-            let plain = chosen.hold == Hold::Freeze && height.0 == 0;
-            chosen.together = plain && before.replace(height) == Some(height);
-            chosen
-        })
+        .zip(together(&depths))
+        .map(|((_, chosen), together)| Chosen { together, ..chosen })
+        .collect()
+}
+
+/// Whether each of them may freeze at the same time as the one before it: those of the same [`stack::depth`] cannot rest on each
+/// other. Given is that depth; nothing stands for what rests on others in another way, or becomes read-only.
+fn together(depths: &[Option<usize>]) -> Vec<bool> {
+    let before = std::iter::once(&None).chain(depths);
+    depths
+        .iter()
+        .zip(before)
+        .map(|(depth, before)| depth.is_some() && depth == before)
         .collect()
 }
 
@@ -338,7 +349,7 @@ pub fn refuse_output(chosen: &[Chosen], output: Option<&File>) -> Result<(), Cho
 
 #[cfg(test)]
 mod tests {
-    use super::{Hold, named};
+    use super::{Hold, named, together};
     use crate::disk::ask::Unfreezable;
     use crate::disk::mounts::tests::mount;
 
@@ -362,6 +373,21 @@ mod tests {
             let error = root(kind, Unfreezable::Fail).unwrap_err();
             assert!(error.contains("--unfreezable remount-ro"), "{error}");
         }
+    }
+
+    #[test]
+    fn those_of_the_same_depth_freeze_at_the_same_time() {
+        assert_eq!(together(&[]), [false; 0]);
+        assert_eq!(
+            together(&[Some(2), Some(1), Some(1), Some(1), Some(0)]),
+            [false, false, true, true, false]
+        );
+        // FUSE, overlays and what becomes read-only are alone, and so is who comes after them.
+        assert_eq!(
+            together(&[None, None, Some(1), Some(1)]),
+            [false, false, false, true]
+        );
+        assert_eq!(together(&[Some(1), None, Some(1)]), [false; 3]);
     }
 
     #[test]
