@@ -26,12 +26,11 @@ pub struct Suite {
 }
 
 /// Suites that take minutes each: `cargo xtask soak` runs them, and `cargo xtask test` where they are asked for by name.
-const LONG: [&str; 12] = [
+const LONG: [&str; 11] = [
     "disk_db",
     "disk_errors",
     "disk_faults",
     "disk_guard",
-    "disk_joint",
     "disk_readonly",
     "disk_reset",
     "disk_room",
