@@ -191,8 +191,12 @@ static int ff_thaw_tasks(struct ff_snapshot *snap)
 
 static int ff_switch_fs(struct ff_snapshot *snap)
 {
-	int err = ff_phase_begin(snap, FF_PHASE_SWITCH_FS);
+	int err;
 
+	/* Nobody would be there to merge it back. */
+	if (fatal_signal_pending(current))
+		return ff_fail(snap, -EINTR, FF_REASON_INTERRUPTED, -1, 0);
+	err = ff_phase_begin(snap, FF_PHASE_SWITCH_FS);
 	if (!err)
 		err = ff_disk_switch(snap);
 	if (err)
