@@ -88,6 +88,17 @@ impl Kernel {
         self.root.join(format!("boot/vmlinuz-{}", self.release))
     }
 
+    /// What it wants on its command line.
+    pub fn parameters(&self) -> &'static str {
+        // Early in its boot, identify_cpu() clears the processor's features and detects them anew. To an interrupt that comes just
+        // then there are no five levels, and KASAN takes all memory for wild.
+        if self.root == Series::Debug.root() {
+            " no5lvl"
+        } else {
+            ""
+        }
+    }
+
     /// The configuration it was built with, where Debian built it.
     pub fn config(&self) -> PathBuf {
         self.root.join(format!("boot/config-{}", self.release))

@@ -164,6 +164,7 @@ impl Machine<'_> {
         if self.poll {
             append.push_str(" idle=poll");
         }
+        append.push_str(self.kernel.parameters());
         append
     }
 }

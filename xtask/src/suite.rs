@@ -13,7 +13,7 @@ use crate::guest;
 use crate::job::{self, Job, Watched};
 use crate::kernel::Series;
 use crate::module::{self, Variant};
-use crate::{build, paths, qemu, run};
+use crate::{build, paths, qemu, run, step};
 
 /// Something that runs in a guest and passes or fails.
 pub struct Suite {
@@ -197,7 +197,10 @@ struct Run {
 
 /// Runs `suites` on each of `kernels`, several at once, and counts them.
 pub fn run(suites: &[Suite], kernels: &[Series], settings: &Settings, tally: &mut Tally) -> Result<()> {
-    let runs = runs(suites, kernels, settings)?;
+    let runs = {
+        let _lock = step::lock()?;
+        runs(suites, kernels, settings)?
+    };
     let workers = settings.jobs.clamp(1, runs.len().max(1));
     let (next, tally) = (AtomicUsize::new(0), Mutex::new(tally));
     std::thread::scope(|scope| {
