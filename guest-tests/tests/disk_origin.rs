@@ -31,8 +31,7 @@ fn check(on: base::Kind, kind: fs::Kind) {
     let disk = Disk::split(&[("data", 900), ("key", 1000)]);
     let mut place = Place::new(&disk, on, kind);
     let mut writers = writers(place.mounted());
-    // More than fifty for each filesystem, on its three kinds of devices together.
-    for round in 0..rounds_of(1, 17) {
+    for round in 0..rounds_of(1, 50) {
         writers.iter_mut().for_each(|writer| writer.goes_on(50));
         let pids: Vec<_> = writers.iter().map(|writer| writer.target.pid()).collect();
         let snapshot = place.what(&pids).take();

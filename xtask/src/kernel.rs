@@ -90,8 +90,8 @@ impl Kernel {
 
     /// What it wants on its command line.
     pub fn parameters(&self) -> &'static str {
-        // Early in its boot, identify_cpu() clears the processor's features and detects them anew. To an interrupt that comes just
-        // then there are no five levels, and KASAN takes all memory for wild.
+        // Seen once with five levels: KASAN called an interrupt's accesses wild while identify_cpu() ran. Most likely because that
+        // clears the processor's features for a moment, and KASAN asks them where memory begins.
         if self.root == Series::Debug.root() {
             " no5lvl"
         } else {
