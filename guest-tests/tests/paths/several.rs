@@ -1,8 +1,11 @@
 //! More than one snapshot of a process.
 
+use std::time::Instant;
+
 use guest_tests::device::Device;
 use guest_tests::held::Held;
 use guest_tests::image::Image;
+use guest_tests::patience;
 use guest_tests::target::Target;
 
 use crate::outside::Mapped;
@@ -71,20 +74,21 @@ fn a_file_that_somebody_else_has_mapped_is_copied_in_the_stop() {
 #[test]
 fn a_file_that_several_targets_map_is_copied_once() {
     let target = Target::spawn("oracle", &["64", "small"]);
-    target.assert_runs();
     let child = i32::try_from(target.at("child")).unwrap();
     let counts = |pids: &[i32]| Device::open().take_how(pids, LAZY).unwrap().take.counts;
-    // Pages that somebody just looks at, or that lie in a batch of the LRU's, are copied in the stop.
-    let tries: Vec<_> = (0..3).map(|_| counts(&[target.pid(), child])).collect();
-    assert!(
-        tries
-            .iter()
-            .any(|both| both.pages_shared_stop < both.pages_shared),
-        "{tries:?}"
-    );
+    // Pages that somebody just looks at, or that lie in a batch of the LRU's, are copied in the stop. So are all of them
+    // where the machine is so busy that not every thread was seen outside of the kernel within a second.
+    let begin = Instant::now();
+    let both = loop {
+        let both = counts(&[target.pid(), child]);
+        if both.pages_shared_stop < both.pages_shared {
+            break both;
+        }
+        assert!(begin.elapsed() < patience(60), "{both:?}");
+    };
     // The parent, which is no target of this one, can write to it.
     let one = counts(&[child]);
     assert_eq!(one.pages_shared_stop, one.pages_shared, "{one:?}");
     // On the debug kernel, the target may still be writing to some for the first time when the first is taken.
-    assert_eq!(tries[2].pages_shared, one.pages_shared, "{tries:?} {one:?}");
+    assert!(both.pages_shared <= one.pages_shared, "{both:?} {one:?}");
 }
