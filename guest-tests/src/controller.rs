@@ -58,7 +58,8 @@ pub fn report(output: &Output) -> Value {
 pub struct Daemon(pub Child);
 
 impl Daemon {
-    /// Starts it, and waits until it listens.
+    /// Starts it, and waits until it listens: ten times as long where a busy target runs, since programs are attached after a
+    /// grace period of RCU Tasks each.
     ///
     /// # Panics
     ///

@@ -59,6 +59,7 @@ fn the_archive_opens_with_tar_and_gdb() {
     assert_eq!(manifest["processes"][0]["threads"].as_array().unwrap().len(), 11);
 
     let constant = target.at("constant");
+    drop(target); // it would take gdb's processor
     let gdb = sh(&format!(
         "gdb -batch -ex 'info threads' -ex 'x/2gx {:#x}' -ex 'thread apply all -q p $rip' $(command -v oracle) {folder}/core.{pid} 2>&1",
         constant + 8
@@ -198,7 +199,7 @@ fn too_little_room_is_refused_with_figures() {
         .parse()
         .unwrap();
     let pages = available / 4 * 6 / 10;
-    let target = Target::spawn("oracle", &[&pages.to_string(), "small"]);
+    let target = Target::spawn("oracle", &[&pages.to_string(), "thp"]);
     let pid = target.pid().to_string();
     // Nothing here can be reclaimed: there is no swap, and page cache counts as available.
     for more in [&[][..], &["--reclaim"]] {
@@ -245,9 +246,9 @@ fn a_module_of_another_version_is_refused() {
 
 #[test]
 fn a_full_disk_costs_nothing_but_the_image() {
-    let (target, pid) = oracle();
     sh("mkdir -p /tmp/small && mount -t tmpfs -o size=64k tmpfs /tmp/small");
     let full = || {
+        let (target, pid) = oracle();
         let output = freezeframe(&["take", "--pid", &pid, "-o", "/tmp/small/image.tar"]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(5), "{text}");

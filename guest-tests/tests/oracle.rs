@@ -44,7 +44,7 @@ fn check(kind: &str) {
     let oracle = Oracle::spawn(PAGES, kind);
     let target = &oracle.target;
     let mut threads = 0;
-    for (round, how) in (0..rounds_of(18, 540)).zip(ways().into_iter().cycle()) {
+    for (round, how) in (0..rounds_of(12, 540)).zip(ways().into_iter().cycle()) {
         let snapshot = oracle.take_and_wait(how);
         assert_eq!(
             oracle.wrong(&snapshot),

@@ -11,7 +11,7 @@ use guest_tests::held::Held;
 use guest_tests::image::Image;
 use guest_tests::knob::{Knob, NO_FAULTS, NO_MAPPING};
 use guest_tests::target::Target;
-use guest_tests::{rounds, sh};
+use guest_tests::{rounds_of, sh};
 use snap_common::abi;
 
 const FOLDER: &str = "/run/postgres";
@@ -125,7 +125,7 @@ fn marks(memory: &[u8]) -> Vec<u64> {
 fn its_shared_buffers_are_of_the_instant() {
     let mut server = Server::start();
     for arm in [abi::ARM_LAZY, abi::ARM_PUD, abi::ARM_EAGER] {
-        for round in 0..rounds(3) {
+        for round in 0..rounds_of(1, 30) {
             let how = How {
                 arm,
                 ..How::default()

@@ -10,8 +10,8 @@ use guest_tests::sh;
 
 #[test]
 fn the_daemon_counts_what_it_takes() {
-    let (_target, pid) = oracle();
     let daemon = Daemon::start();
+    let (_target, pid) = oracle();
     let before = sh(&format!("curl -sf {METRICS}"));
     assert!(
         before.contains("freezeframe_snapshots_total{result=\"ok\"} 0"),
@@ -100,8 +100,8 @@ fn a_module_that_is_loaded_later_is_traced() {
 
 #[test]
 fn events_that_find_no_room_are_counted_and_told() {
-    let (target, _) = oracle();
     let daemon = Daemon::start();
+    let (target, _) = oracle();
     // Nobody empties the ring buffer of 4,096 events; each snapshot makes more than 20.
     sh(&format!("kill -STOP {}", daemon.0.id()));
     let device = Device::open();
@@ -148,15 +148,18 @@ fn both_ways_of_freezing_a_filesystem_are_seen() {
 
 #[test]
 fn a_daemon_that_died_is_no_obstacle() {
-    let (_target, pid) = oracle();
+    let take = || {
+        let (_target, pid) = oracle();
+        freezeframe(&["take", "--json", "--pid", &pid])
+    };
     let mut daemon = Daemon::start();
     daemon.0.kill().unwrap();
     daemon.0.wait().unwrap();
-    let output = freezeframe(&["take", "--json", "--pid", &pid]);
+    let output = take();
     assert!(String::from_utf8_lossy(&output.stderr).contains("no daemon answers"));
     report(&output);
     let again = Daemon::start();
-    report(&freezeframe(&["take", "--json", "--pid", &pid]));
+    report(&take());
     let second = freezeframe(&["serve", "--listen", "127.0.0.1:0"]);
     assert!(String::from_utf8_lossy(&second.stderr).contains("another daemon answers"));
     again.stop();
@@ -164,7 +167,6 @@ fn a_daemon_that_died_is_no_obstacle() {
 
 #[test]
 fn without_btf_snapshots_work_and_the_lack_is_told() {
-    let (_target, pid) = oracle();
     sh("mount -t tmpfs tmpfs /sys/kernel/btf");
     let doctor = freezeframe(&["doctor"]);
     let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
@@ -174,6 +176,7 @@ fn without_btf_snapshots_work_and_the_lack_is_told() {
         "{found}"
     );
     let daemon = Daemon::start();
+    let (_target, pid) = oracle();
     report(&freezeframe(&["take", "--json", "--pid", &pid]));
     let scrape = sh(&format!("curl -sf {METRICS}"));
     assert!(

@@ -229,7 +229,10 @@ fn runs(suites: &[Suite], kernels: &[Series], settings: &Settings) -> Result<Vec
     for series in kernels {
         // What is found out about the host is found out once, and then remembered.
         qemu::accel(&series.unpacked()?)?;
-        for suite in suites {
+    }
+    // Those that take long end side by side, not one of them alone at the end.
+    for suite in suites {
+        for series in kernels {
             let mut job = Job::new(suite.dir.clone(), *series);
             job.module = Some(module::build(*series, suite.variant)?);
             job.controller = Some(paths::controller());
