@@ -24,13 +24,16 @@ pub struct Args {
     /// When one suite has taken too long; on the debug kernel, six times that
     #[arg(long, default_value_t = 6 * 3600, value_name = "SECS")]
     timeout: u64,
+    /// Arguments for libtest in the guest, as in `-- some_test`
+    #[arg(last = true, value_name = "ARGS")]
+    libtest: Vec<String>,
 }
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let settings = Settings {
         env: vec![("FF_SOAK".to_owned(), "1".to_owned())],
-        libtest: Vec::new(),
+        libtest: args.libtest.clone(),
         extent: Extent::Long,
         jobs: args.jobs,
         timeout: Duration::from_secs(args.timeout),
