@@ -74,6 +74,7 @@ fn pages_of_a_shared_file_are_copied_before_it_is_written_to() {
     all(LAZY, |case| case.path == abi::PATH_FILE);
 }
 
+/// By the hooks that hold lazily armed pages, too, all of whose cases run above.
 #[test]
 fn lazily_armed_gigabytes_are_held_by_whoever_is_first() {
     if Device::open().info().features & abi::FEATURE_ARM_PUD != 0 {
