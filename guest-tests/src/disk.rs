@@ -40,12 +40,13 @@ impl Disk {
     pub fn split(parts: &[(&str, u32)]) -> Self {
         tear_down();
         let disk = scratch();
+        // Discarded blocks read as zeroes here. Written as zeroes (-z), they would take all of the disk's size on the host.
         let sizes: String = parts
             .iter()
             .map(|(name, mib)| format!("size={mib}MiB, name={name}\n"))
             .collect();
         sh(&format!(
-            "blkdiscard -z -f {disk}
+            "blkdiscard -f {disk}
              printf 'label: gpt\n{sizes}' | sfdisk -q --wipe never {disk}
              udevadm settle 2>/dev/null || true"
         ));

@@ -28,6 +28,9 @@ const OUT_SIZE: u64 = 16 << 30;
 /// Size of the disk that the job may do with as it likes; the file is sparse.
 const SCRATCH_SIZE: u64 = 8 << 30;
 
+/// What has to be left of the host's filesystem, in bytes, lest a guest whose disk cannot grow stands still until its deadline.
+const ROOM: u64 = 512 << 20;
+
 /// A file in the job's directory with the number of times that its guest may boot. Without it: once.
 pub const BOOTS: &str = "boots";
 
@@ -95,6 +98,16 @@ pub enum Outcome {
     Finished(u8),
     /// The guest itself died, for this reason.
     Died(String),
+}
+
+/// How a machine ended.
+enum Ended {
+    /// By itself.
+    Itself(ExitStatus),
+    /// It was killed at the deadline.
+    Late,
+    /// It was killed because its disks had hardly room left to grow.
+    NoRoom,
 }
 
 impl Job {
@@ -174,8 +187,16 @@ impl Job {
         eprintln!("  guest: ended after {:.1} s", start.elapsed().as_secs_f64());
         Ok(match (code, ended) {
             (Some(code), _) => Outcome::Finished(code),
-            (None, None) => Outcome::Died(format!("it did not end within {} s", self.timeout.as_secs())),
-            (None, Some(status)) => Outcome::Died(format!(
+            (None, Ended::Late) => {
+                Outcome::Died(format!("it did not end within {} s", self.timeout.as_secs()))
+            }
+            (None, Ended::NoRoom) => Outcome::Died(format!(
+                "it was stopped, for the filesystem of {} has less than {} MiB left, and QEMU would have halted it \
+                 without a word; make room, or run fewer guests at once (--jobs)",
+                paths::guest().display(),
+                ROOM >> 20
+            )),
+            (None, Ended::Itself(status)) => Outcome::Died(format!(
                 "it stopped before the job had ended (a panic?); QEMU: {status}"
             )),
         })
@@ -257,8 +278,8 @@ impl Job {
             .collect()
     }
 
-    /// Runs the machine to its end; none when it had to be killed at the deadline.
-    fn boot(&self, machine: &Machine) -> Result<Option<ExitStatus>> {
+    /// Runs the machine to its end.
+    fn boot(&self, machine: &Machine) -> Result<Ended> {
         let console = self.console();
         let mut log =
             File::create(&console).with_context(|| format!("cannot write {}", console.display()))?;
@@ -293,22 +314,33 @@ impl Job {
             }
         });
         let deadline = Instant::now() + self.timeout;
-        let status = loop {
+        let ended = loop {
             if let Some(status) = child.try_wait()? {
-                break Some(status);
+                break Ended::Itself(status);
             }
-            if Instant::now() > deadline {
-                qemu::stop(&mut child);
-                break None;
-            }
-            std::thread::sleep(Duration::from_millis(50));
+            let why = if Instant::now() > deadline {
+                Ended::Late
+            } else if room(machine.tmp)? < ROOM {
+                Ended::NoRoom
+            } else {
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            };
+            qemu::stop(&mut child);
+            break why;
         };
         match copier.join() {
             Ok(result) => result.with_context(|| format!("cannot write {}", console.display()))?,
             Err(_) => bail!("the thread that reads the console panicked"),
         }
-        Ok(status)
+        Ok(ended)
     }
+}
+
+/// Bytes that are left to us in the filesystem of a directory.
+fn room(dir: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
+    Ok(stat.f_bavail * stat.f_frsize)
 }
 
 /// A directory of this run alone, removed at its end.
