@@ -6,9 +6,13 @@
 //! area is: as `GS` it has that plus one.
 
 use std::arch::asm;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 const ARCH_SET_GS: i32 = 0x1001;
+
+/// How many threads have their registers set, and do nothing but count from then on.
+static COUNTING: AtomicU32 = AtomicU32::new(0);
 
 /// What a thread does between two counts.
 #[derive(Clone, Copy)]
@@ -26,6 +30,7 @@ fn main() {
         ("sleeping", Kind::Sleeping, 2),
     ];
     let mut line = format!("pid {}", std::process::id());
+    let mut threads = 0;
     for (name, kind, count) in kinds {
         line += &format!(" {name} {count}");
         for number in 0..count {
@@ -34,6 +39,10 @@ fn main() {
             let (thread, area) = receiver.recv().expect("it says so");
             line += &format!(" {name}{number} {thread} {name}{number}_fs {area}");
         }
+        threads += count;
+    }
+    while COUNTING.load(Ordering::Relaxed) < threads {
+        std::thread::yield_now();
     }
     println!("{line}");
     loop {
@@ -61,7 +70,7 @@ fn count_for_ever(kind: Kind, sender: &Sender<(i32, u64)>) -> ! {
         Kind::Calling => libc::SYS_getppid,
         Kind::Sleeping => libc::SYS_nanosleep,
     };
-    // SAFETY: nothing is written but registers, and `pause` stays where it is, as this never returns.
+    // SAFETY: nothing is written but registers and `COUNTING`, and `pause` stays where it is, as this never returns.
     unsafe {
         asm!(
             "xor r12d, r12d",
@@ -69,6 +78,7 @@ fn count_for_ever(kind: Kind, sender: &Sender<(i32, u64)>) -> ! {
             "pxor xmm0, xmm0",
             "mov eax, 1",
             "movq xmm1, rax",
+            "lock inc dword ptr [rdi]",
             "2:",
             "inc r13",
             "paddq xmm0, xmm1",
@@ -82,6 +92,7 @@ fn count_for_ever(kind: Kind, sender: &Sender<(i32, u64)>) -> ! {
             "jmp 2b",
             in("r14") call,
             in("r15") &raw const pause,
+            in("rdi") COUNTING.as_ptr(),
             options(noreturn),
         )
     }
