@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 
@@ -55,12 +56,11 @@ pub fn build(series: Series, variant: Variant) -> Result<PathBuf> {
             copy(file, &work.join(file.strip_prefix(&source)?))?;
         }
         let mut make = Command::new("make");
+        make.arg(format!("-j{}", available_parallelism()?));
         make.arg(format!("KDIR={}", kernel.headers().display()));
         if series == Series::Debug {
             make.arg(format!("CC={}", debug_kernel::COMPILER));
         }
-        // BTF of the module would need pahole on vmlinux; nothing reads it.
-        make.arg("CONFIG_DEBUG_INFO_BTF_MODULES=");
         if variant == Variant::Test {
             make.arg("FREEZEFRAME_TEST=1");
         }
