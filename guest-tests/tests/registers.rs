@@ -12,6 +12,9 @@ const NT_PRSTATUS: u32 = 1;
 const NT_PRFPREG: u32 = 2;
 const NT_X86_XSTATE: u32 = 0x202;
 
+/// The sets that hold the vector registers.
+const VECTOR: [u32; 2] = [NT_PRFPREG, NT_X86_XSTATE];
+
 /// Indices into `user_regs_struct`.
 const R13: usize = 2;
 const R12: usize = 3;
@@ -80,14 +83,19 @@ fn counts(target: &Target, snapshot: &Snapshot, name: &str) -> Vec<(String, u64)
 fn count(registers: &HashMap<u32, Vec<u8>>, area: u64, name: &str) -> u64 {
     let general = |index: usize| word(registers, NT_PRSTATUS, index * 8);
     assert_eq!((general(FS_BASE), general(GS_BASE)), (area, area + 1), "{name}");
-    assert!(fit(registers, registers), "{name}: {registers:x?}");
-    general(R12)
+    let [first, last] = [R13, R12].map(general);
+    let between = VECTOR.map(|set| word(registers, set, XMM0));
+    assert!(
+        fit(registers, registers),
+        "{name}: {first:x}, {between:x?}, {last:x}"
+    );
+    last
 }
 
 /// Can the general registers of the one be of the same instant as the vector registers of the other?
 fn fit(general: &HashMap<u32, Vec<u8>>, vector: &HashMap<u32, Vec<u8>>) -> bool {
     let [first, last] = [R13, R12].map(|index| word(general, NT_PRSTATUS, index * 8));
-    [NT_PRFPREG, NT_X86_XSTATE].iter().all(|set| {
+    VECTOR.iter().all(|set| {
         let between = word(vector, *set, XMM0);
         last <= between && between <= first && first <= last + 1
     })
