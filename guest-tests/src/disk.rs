@@ -40,11 +40,12 @@ impl Disk {
     pub fn split(parts: &[(&str, u32)]) -> Self {
         tear_down();
         let disk = scratch();
-        // Discarded blocks read as zeroes here. Written as zeroes (-z), they would take all of the disk's size on the host.
         let sizes: String = parts
             .iter()
             .map(|(name, mib)| format!("size={mib}MiB, name={name}\n"))
             .collect();
+        // Discarded blocks read as zeroes where the host's filesystem can punch holes. Written as zeroes (-z), they would take all
+        // of the disk's size there.
         sh(&format!(
             "blkdiscard -f {disk}
              printf 'label: gpt\n{sizes}' | sfdisk -q --wipe never {disk}
