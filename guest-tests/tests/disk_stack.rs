@@ -266,4 +266,54 @@ fn all_is_every_process_and_every_filesystem_with_a_device() {
     );
     assert!(place(&stack.upper.dir) < place(&stack.lower.dir), "{found:?}");
     assert!(report["processes"].as_u64() >= Some(1), "{report}");
+    // Left out by any of its mount points; all else is as before.
+    let (upper, lower) = (stack.upper.dir.as_str(), stack.lower.dir.as_str());
+    let without = frozen(&take(&["--all", "--exempt", &own, upper]));
+    assert_eq!(
+        found.iter().filter(|point| *point != upper).collect::<Vec<_>>(),
+        without.iter().collect::<Vec<_>>()
+    );
+    let folder = format!("{lower}/lost+found");
+    refused(
+        &["take", "--all", "--exempt", &folder],
+        &["leave out", &folder, "no mount point", lower],
+    );
+}
+
+/// What a machine has that no layer was put under is left out by name; the image may be written there.
+#[test]
+fn all_may_leave_out_what_cannot_be_switched() {
+    let disk = Disk::split(&[("data", 300), ("usb", 300), ("key", 400)]);
+    let base = Base::on(On::LayerOnPartition, &disk.part("data"));
+    let data = Kind::Ext4.fresh(&base.node, "data");
+    let usb = Kind::Ext4.fresh(&disk.part("usb"), "usb");
+    let (own, key, image) = (
+        std::process::id().to_string(),
+        disk.part("key"),
+        usb.path("all.tar"),
+    );
+    let all = [
+        "take",
+        "--no-daemon",
+        "--json",
+        "--all",
+        "--snapblockdev",
+        &key,
+        "-o",
+        &image,
+        "--exempt",
+        &own,
+        "/",
+    ];
+    refused(
+        &all,
+        &[&usb.dir, "no device-mapper device", "layer add", "--exempt"],
+    );
+    let mut without = all.to_vec();
+    without.push(&usb.dir);
+    let report = report(&freezeframe(&without));
+    assert_eq!(frozen(&report), [data.dir.as_str()]);
+    assert_eq!(dm::target(base.name()), "snapshot");
+    sh(&format!("tar tf {image} | grep -qx manifest.json"));
+    done(&["commit", report["disk"]["id"].as_str().expect("it has an id")]);
 }

@@ -107,7 +107,7 @@ impl TakeArgs {
                 device: self.device.clone(),
                 targets: if self.disk.all {
                     Targets::Everyone {
-                        exempt: self.disk.exempt.clone(),
+                        exempt: self.disk.exempt_processes(),
                     }
                 } else {
                     Targets::Pids(self.pids.clone())
@@ -183,7 +183,7 @@ mod tests {
     use clap::{CommandFactory as _, Parser as _};
 
     use super::{Cli, Command};
-    use crate::disk::ask::{Filesystems, Unfreezable};
+    use crate::disk::ask::{Filesystems, Search, Unfreezable};
     use crate::how::{Arm, Freeze, Room};
     use crate::processes::Targets;
     use crate::take::Output;
@@ -238,21 +238,40 @@ mod tests {
 
     #[test]
     fn filesystems_come_with_processes_or_alone() {
-        let disk = |line| request(line).job.disk;
-        assert_eq!(disk("freezeframe take --pid 1").filesystems, Filesystems::None);
+        let disk = |line: &str| request(line).job.disk;
+        let filesystems = |search, named: &[&str], exempt: &[&str]| Filesystems {
+            search,
+            named: named.iter().map(PathBuf::from).collect(),
+            exempt: exempt.iter().map(PathBuf::from).collect(),
+        };
+        for (line, wanted) in [
+            ("--pid 1", filesystems(Search::None, &[], &[])),
+            (
+                "--fs /srv /home --snapblockdev /dev/x",
+                filesystems(Search::None, &["/srv", "/home"], &[]),
+            ),
+            ("--pid 1 --fs auto", filesystems(Search::Auto, &[], &[])),
+            (
+                "--pid 1 --fs auto /srv",
+                filesystems(Search::Auto, &["/srv"], &[]),
+            ),
+            ("--all --exempt sshd 7", filesystems(Search::All, &[], &[])),
+            (
+                "--all --exempt sshd /mnt/usb 7",
+                filesystems(Search::All, &[], &["/mnt/usb"]),
+            ),
+            (
+                "--all --fs /dev/shm --unfreezable remount-ro",
+                filesystems(Search::All, &["/dev/shm"], &[]),
+            ),
+        ] {
+            let line = format!("freezeframe take {line}");
+            assert_eq!(disk(&line).filesystems, wanted, "{line}");
+        }
+        let here = std::env::current_dir().unwrap();
         assert_eq!(
-            disk("freezeframe take --fs /srv /home --snapblockdev /dev/x").filesystems,
-            Filesystems::Named(vec!["/srv".into(), "/home".into()])
-        );
-        assert_eq!(
-            disk("freezeframe take --pid 1 --fs auto").filesystems,
-            Filesystems::Auto
-        );
-        let all = request("freezeframe take --all --exempt sshd 7");
-        assert_eq!(all.job.disk.filesystems, Filesystems::All);
-        assert_eq!(
-            disk("freezeframe take --all --fs /dev/shm --unfreezable remount-ro").filesystems,
-            Filesystems::AllAnd(vec!["/dev/shm".into()])
+            disk("freezeframe take --fs srv").filesystems.named,
+            [here.join("srv")]
         );
         assert_eq!(disk("freezeframe take --fs /srv").unfreezable, Unfreezable::Fail);
         assert_eq!(
@@ -260,12 +279,15 @@ mod tests {
             vec![PathBuf::from("/srv")]
         );
         let exempt = vec!["sshd".to_owned(), "7".to_owned()];
+        let all = request("freezeframe take --all --exempt sshd /mnt/usb 7");
         assert_eq!(all.job.targets, Targets::Everyone { exempt });
         for wrong in [
             "freezeframe take --all --pid 1",
             "freezeframe take --pid 1 --exempt 2",
             "freezeframe take --pid 1 --unfreezable remount-ro",
             "freezeframe take --pid 1 --keep",
+            "freezeframe take --pid 1 --snapblockdev /dev/x",
+            "freezeframe take --union /srv --snapblockdev /dev/x",
             "freezeframe take --fs / --snapblockdev /dev/x --chunk 9",
         ] {
             assert!(Cli::try_parse_from(wrong.split(' ')).is_err(), "{wrong}");

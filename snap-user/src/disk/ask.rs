@@ -1,8 +1,8 @@
 //! What of the disk a take is asked to include.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf, absolute};
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::record::AtShutdown;
@@ -12,12 +12,14 @@ const AUTO: &str = "auto";
 
 /// The arguments of `freezeframe take` that are about the disk.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("filesystems").args(["fs", "all"]).multiple(true))]
 pub struct DiskArgs {
     /// Freeze these filesystems with the processes, so that memory and disk are of one instant; auto: those on which the processes have
     /// files open for writing
     #[arg(long, num_args = 1.., value_name = "MOUNT|auto")]
     pub fs: Vec<PathBuf>,
-    /// Snapshot every process but this one, and freeze every mounted filesystem that has a device, and those that --fs names
+    /// Snapshot every process but this one, and freeze every mounted filesystem that has a device, and those that --fs names; less what
+    /// --exempt names
     #[arg(long, conflicts_with = "pids")]
     pub all: bool,
     /// What becomes of a filesystem that --fs names and that cannot freeze. remount-ro: tmpfs, ramfs, overlay and FUSE are read-only for
@@ -34,11 +36,11 @@ pub struct DiskArgs {
     /// then on is in memory, and is lost when the machine stops. Nobody may have a file on it open for writing
     #[arg(long = "union", num_args = 1.., value_name = "MOUNT")]
     pub unions: Vec<PathBuf>,
-    /// With --all, leave these processes out, by id or by name
-    #[arg(long, num_args = 1.., value_name = "PID|NAME", requires = "all", conflicts_with = "pids")]
+    /// With --all, leave these out: processes by id or by name, filesystems by a mount point, which begins with a slash
+    #[arg(long, num_args = 1.., value_name = "PID|NAME|MOUNT", requires = "all", conflicts_with = "pids")]
     pub exempt: Vec<String>,
     /// Keep the filesystems as they are at the instant: from then on, what is written goes to this block device
-    #[arg(long, value_name = "DEV")]
+    #[arg(long, value_name = "DEV", requires = "filesystems")]
     pub snapblockdev: Option<PathBuf>,
     /// How much of an origin is copied at once, in sectors of 512 bytes: a power of two from 8 on
     #[arg(long, value_name = "SECTORS", requires = "snapblockdev", value_parser = chunk)]
@@ -69,19 +71,36 @@ pub enum Unfreezable {
 
 /// Which filesystems.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filesystems {
+    /// Those that are looked for.
+    pub search: Search,
+    /// The mount points of others.
+    #[serde(default)]
+    pub named: Vec<PathBuf>,
+    /// The mount points of those that are left out.
+    #[serde(default)]
+    pub exempt: Vec<PathBuf>,
+}
+
+/// Which filesystems are looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Filesystems {
+pub enum Search {
     /// None.
     #[default]
     None,
-    /// Those mounted there.
-    Named(Vec<PathBuf>),
     /// Those on which the processes have files open for writing.
     Auto,
     /// Every one that has a device.
     All,
-    /// Those, and the ones mounted there.
-    AllAnd(Vec<PathBuf>),
+}
+
+impl Filesystems {
+    /// Whether none is asked for.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        matches!(self.search, Search::None) && self.named.is_empty()
+    }
 }
 
 /// What of the disk belongs to a snapshot.
@@ -106,7 +125,7 @@ pub struct Wish {
 impl Default for Wish {
     fn default() -> Self {
         Self {
-            filesystems: Filesystems::None,
+            filesystems: Filesystems::default(),
             unfreezable: Unfreezable::Fail,
             unions: Vec::new(),
             store: None,
@@ -120,22 +139,27 @@ impl DiskArgs {
     /// The wish that the arguments make.
     #[must_use]
     pub fn wish(&self) -> Wish {
-        let filesystems = if self.all && self.fs.is_empty() {
-            Filesystems::All
-        } else if self.all {
-            Filesystems::AllAnd(self.fs.clone())
-        } else if self.fs.iter().any(|path| path.as_os_str() == AUTO) {
-            Filesystems::Auto
-        } else if self.fs.is_empty() {
-            Filesystems::None
-        } else {
-            Filesystems::Named(self.fs.clone())
+        let is_auto = |path: &PathBuf| path.as_os_str() == AUTO;
+        let search = match self.all {
+            true => Search::All,
+            false if self.fs.iter().any(is_auto) => Search::Auto,
+            false => Search::None,
         };
+        let named = self.fs.iter().filter(|path| !is_auto(path));
         Wish {
-            filesystems,
+            filesystems: Filesystems {
+                search,
+                named: named.map(|path| from_here(path)).collect(),
+                exempt: self
+                    .exempt
+                    .iter()
+                    .filter(|name| is_mount(name))
+                    .map(PathBuf::from)
+                    .collect(),
+            },
             unfreezable: self.unfreezable,
-            unions: self.unions.clone(),
-            store: self.snapblockdev.clone(),
+            unions: self.unions.iter().map(|path| from_here(path)).collect(),
+            store: self.snapblockdev.as_deref().map(from_here),
             chunk_sectors: self.chunk,
             at_shutdown: if self.keep {
                 AtShutdown::Keep
@@ -144,6 +168,25 @@ impl DiskArgs {
             },
         }
     }
+
+    /// The processes that are left out, by id or name.
+    #[must_use]
+    pub fn exempt_processes(&self) -> Vec<String> {
+        self.exempt
+            .iter()
+            .filter(|name| !is_mount(name))
+            .cloned()
+            .collect()
+    }
+}
+
+fn is_mount(exempt: &str) -> bool {
+    exempt.starts_with('/')
+}
+
+/// The daemon has another working folder.
+fn from_here(path: &Path) -> PathBuf {
+    absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]

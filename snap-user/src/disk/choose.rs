@@ -6,11 +6,11 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::disk::ask::{Filesystems, Unfreezable};
+use crate::disk::ask::{Filesystems, Search, Unfreezable};
 use crate::disk::blockdev::Devno;
 use crate::disk::choose::kinds::{above, beneath, cannot_freeze, suits_read_only, upper_of};
 use crate::disk::mounts::{self, Mount};
@@ -28,16 +28,20 @@ pub enum ChooseError {
     #[error("cannot list the mounts: {0}; is /proc mounted?")]
     Mounts(io::Error),
     /// Nothing at that path.
-    #[error("cannot freeze {}: {cause}; name a mount point, see `findmnt`", path.display())]
+    #[error("cannot {what} {}: {cause}; name a mount point, see `findmnt`", path.display())]
     Missing {
+        /// What was to be done.
+        what: &'static str,
         /// What was named.
         path: PathBuf,
         /// What the kernel said.
         cause: io::Error,
     },
     /// Not a mount point.
-    #[error("cannot freeze {}: it is no mount point; its filesystem is mounted at {}", path.display(), point.display())]
+    #[error("cannot {what} {}: it is no mount point; its filesystem is mounted at {}", path.display(), point.display())]
     NoMountPoint {
+        /// What was to be done.
+        what: &'static str,
         /// What was named.
         path: PathBuf,
         /// What it lies in.
@@ -60,8 +64,8 @@ pub enum ChooseError {
     None(&'static str),
     /// The image would go the way of what is discarded.
     #[error(
-        "cannot write the image to {}: what is written there after the instant is discarded at shutdown; write it elsewhere, for \
-         example to a freshly mounted disk, or keep the snapshot with --keep", point.display()
+        "cannot write the image to {point}: what is written there after the instant is discarded at shutdown; write it to a filesystem \
+         that is left out (with --all: --exempt {point}), or keep the snapshot with --keep", point = point.display()
     )]
     Output {
         /// The mount point.
@@ -103,18 +107,20 @@ pub fn choose(
     unfreezable: Unfreezable,
     pids: &[i32],
 ) -> Result<Vec<Chosen>, ChooseError> {
+    if wanted.is_none() {
+        return Ok(Vec::new());
+    }
     let mounts = mounts::mounts().map_err(ChooseError::Mounts)?;
-    let seen = match wanted {
-        Filesystems::None => return Ok(Vec::new()),
-        Filesystems::Named(paths) => named(paths, unfreezable, &mounts)?,
-        Filesystems::Auto => written_to(pids, &mounts),
-        Filesystems::All => everywhere(&mounts),
-        Filesystems::AllAnd(paths) => {
-            let mut seen = named(paths, unfreezable, &mounts)?;
-            seen.extend(everywhere(&mounts));
-            seen
-        }
-    };
+    let mut seen = named(&wanted.named, unfreezable, &mounts)?;
+    seen.extend(match wanted.search {
+        Search::None => Vec::new(),
+        Search::Auto => written_to(pids, &mounts),
+        Search::All => everywhere(&mounts),
+    });
+    for path in &wanted.exempt {
+        let exempt = mount_at(path, "leave out", &mounts)?;
+        seen.retain(|seen| seen.mount.devno != exempt.devno);
+    }
     let mut chosen: Vec<Chosen> = Vec::new();
     for Seen { mount, root, hold } in seen {
         // What does not freeze is not snapshotted either, whatever it is on.
@@ -142,9 +148,10 @@ pub fn choose(
         });
     }
     if chosen.is_empty() {
-        return Err(ChooseError::None(match wanted {
-            Filesystems::Auto => {
-                "the processes have no file open for writing on a filesystem that has a device"
+        return Err(ChooseError::None(match wanted.search {
+            Search::Auto => "the processes have no file open for writing on a filesystem that has a device",
+            _ if !wanted.exempt.is_empty() => {
+                "all that are mounted for writing and have a device are left out"
             }
             _ => "none that is mounted for writing has a device",
         }));
@@ -211,22 +218,7 @@ impl Seen {
 fn named(paths: &[PathBuf], unfreezable: Unfreezable, mounts: &[Mount]) -> Result<Vec<Seen>, ChooseError> {
     let mut seen = Vec::new();
     for path in paths {
-        let real = fs::canonicalize(path).map_err(|cause| ChooseError::Missing {
-            path: path.clone(),
-            cause,
-        })?;
-        let Some(mount) = stack::mount_of(&real, mounts) else {
-            return Err(ChooseError::Missing {
-                path: path.clone(),
-                cause: io::ErrorKind::NotFound.into(),
-            });
-        };
-        if mount.point != real {
-            return Err(ChooseError::NoMountPoint {
-                path: path.clone(),
-                point: mount.point.clone(),
-            });
-        }
+        let mount = mount_at(path, "freeze", mounts)?;
         let lower = beneath(mount, mounts);
         let Some(why) = cannot_freeze(lower) else {
             seen.push(Seen::here(lower));
@@ -262,6 +254,25 @@ fn named(paths: &[PathBuf], unfreezable: Unfreezable, mounts: &[Mount]) -> Resul
         }
     }
     Ok(seen)
+}
+
+/// The mount at a path, for an error to say what it was to be found for.
+fn mount_at<'a>(path: &Path, what: &'static str, mounts: &'a [Mount]) -> Result<&'a Mount, ChooseError> {
+    let missing = |cause| ChooseError::Missing {
+        what,
+        path: path.to_owned(),
+        cause,
+    };
+    let real = fs::canonicalize(path).map_err(missing)?;
+    let mount = stack::mount_of(&real, mounts).ok_or_else(|| missing(io::ErrorKind::NotFound.into()))?;
+    if mount.point != real {
+        return Err(ChooseError::NoMountPoint {
+            what,
+            path: path.to_owned(),
+            point: mount.point.clone(),
+        });
+    }
+    Ok(mount)
 }
 
 /// Those of the whole machine, in every mount namespace that has a process.

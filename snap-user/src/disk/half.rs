@@ -9,7 +9,7 @@ use snap_common::abi;
 
 use crate::device::DiskCall;
 use crate::disk::arm::{Armed, Taken};
-use crate::disk::ask::{Filesystems, Wish};
+use crate::disk::ask::Wish;
 use crate::disk::choose::{self, Chosen, Hold, choose};
 use crate::disk::dm::Dm;
 use crate::disk::mounts::Mount;
@@ -38,7 +38,7 @@ impl Half {
     ///
     /// When a filesystem or device is not fit for it, or the store cannot be used; nothing is changed then.
     pub fn prepare(wish: &Wish, pids: &[i32], output: Option<&File>) -> anyhow::Result<Option<Self>> {
-        if wish.filesystems == Filesystems::None {
+        if wish.filesystems.is_none() {
             anyhow::ensure!(
                 wish.store.is_none(),
                 "--snapblockdev without filesystems does nothing; name some with --fs"

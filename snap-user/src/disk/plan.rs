@@ -21,7 +21,7 @@ pub enum PlanError {
     /// No device-mapper device.
     #[error(
         "cannot switch {mount} to a snapshot: it is on {device}, which is no device-mapper device; unmount it, run \
-         `freezeframe layer add {device} --name NAME`, and mount /dev/mapper/ff-NAME instead"
+         `freezeframe layer add {device} --name NAME`, and mount /dev/mapper/ff-NAME instead, or leave it out (with --all: --exempt {mount})"
     )]
     Bare {
         /// The mount point.
@@ -32,7 +32,8 @@ pub enum PlanError {
     /// Somebody else loads its tables.
     #[error(
         "cannot switch {mount} to a snapshot: {owner} loads the tables of {device}, and would undo the switch while it is mounted; \
-         unmount it, run `freezeframe layer add /dev/mapper/{device} --name NAME`, and mount /dev/mapper/ff-NAME instead"
+         unmount it, run `freezeframe layer add /dev/mapper/{device} --name NAME`, and mount /dev/mapper/ff-NAME instead, or leave it out (with --all: \
+         --exempt {mount})"
     )]
     Owned {
         /// The mount point.
@@ -55,7 +56,7 @@ pub enum PlanError {
     /// A target that is not plain.
     #[error(
         "cannot switch {mount} to a snapshot: {device} has a target `{target}`, and only linear and striped ones can be; put a layer \
-         on it with `freezeframe layer add /dev/mapper/{device} --name NAME`"
+         on it with `freezeframe layer add /dev/mapper/{device} --name NAME`, or leave it out (with --all: --exempt {mount})"
     )]
     Target {
         /// The mount point.
@@ -79,7 +80,8 @@ pub enum PlanError {
     },
     /// Memory would be waited for that cannot be read.
     #[error(
-        "cannot switch {mount} to a snapshot: its device holds the swap area {swap}; turn that off with `swapoff {swap}`"
+        "cannot switch {mount} to a snapshot: its device holds the swap area {swap}; turn that off with `swapoff {swap}`, or leave it \
+         out (with --all: --exempt {mount})"
     )]
     Swap {
         /// The mount point.
