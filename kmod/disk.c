@@ -247,6 +247,15 @@ static void ff_disk_write_back(struct ff_snapshot *snap, struct ff_disk *disk)
 		pr_warn_once("freezeframe: the caller took back the memory for its results\n");
 }
 
+/* Here, the last references go before the call returns: whoever unmounts next does not find them in use. */
+static void ff_disk_put_filesystems(struct ff_disk *disk)
+{
+	u32 index;
+
+	for (index = 0; index < disk->fs_count; index++)
+		ff_fs_put(&disk->filesystems[index]);
+}
+
 void ff_disk_end(struct ff_snapshot *snap)
 {
 	struct ff_disk *disk = snap->disk;
@@ -258,10 +267,13 @@ void ff_disk_end(struct ff_snapshot *snap)
 	WRITE_ONCE(disk->ended, true);
 	wake_up_all(&disk->queue);
 	ff_errands_hurry(&disk->errands);
-	gone = wait_event_timeout(disk->queue, smp_load_acquire(&disk->gone), msecs_to_jiffies(disk->deadline_ms));
+	gone = wait_event_timeout(disk->queue, smp_load_acquire(&disk->gone), msecs_to_jiffies(ff_disk_patience(disk)));
 	ff_gate_lower(&disk->gate);
 	ff_disk_write_back(snap, disk);
-	if (gone && disk->dm.user && !disk->errands.left)
-		vm_munmap(disk->dm.user, disk->dm.bytes);
+	if (gone && !disk->errands.left) {
+		if (disk->dm.user)
+			vm_munmap(disk->dm.user, disk->dm.bytes);
+		ff_disk_put_filesystems(disk);
+	}
 	kref_put(&disk->refs, ff_disk_free);
 }

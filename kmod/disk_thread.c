@@ -12,6 +12,11 @@
 /* How much longer than the deadline the thread waits for a word of the take, before it takes it for dead. */
 #define FF_DISK_GRACE_MS 1000
 
+unsigned int ff_disk_patience(const struct ff_disk *disk)
+{
+	return max_t(u32, disk->deadline_ms, FF_DEADLINE_DEFAULT_MS);
+}
+
 static int ff_errand_fail_fs(struct ff_errand *errand, int err, u32 reason)
 {
 	errand->failure.reason = reason;
@@ -57,8 +62,8 @@ static void ff_errand_take_back_device(struct ff_errand *errand)
 	struct ff_switch *device = &ff_errand_device(errand)->user;
 
 	if (device->switched)
-		pr_warn("freezeframe: device %llu:%llu was switched long after it was to be; see `freezeframe ls`\n",
-			device->dev >> 8 & 0xfff, device->dev & 0xff);
+		pr_warn("freezeframe: device %u:%u was switched long after it was to be; see `freezeframe ls`\n",
+			FF_DM_NUMBERS(device));
 	ff_errand_undo_device(errand);
 }
 
@@ -139,7 +144,7 @@ static void ff_disk_leave(struct ff_disk *disk)
 static int ff_errand_suspend(struct ff_errand *errand)
 {
 	struct ff_switched *device = ff_errand_device(errand);
-	int err = device->suspended ? 0 : ff_dm_suspend(&errand->disk->dm, device);
+	int err = ff_dm_suspend(&errand->disk->dm, device);
 
 	return err ? ff_errand_fail_device(errand, err, FF_REASON_DM_SUSPEND) : 0;
 }
@@ -199,22 +204,62 @@ static void ff_errand_take_back_fs(struct ff_errand *errand)
 
 static const struct ff_duty ff_duty_freeze = { .run = ff_errand_freeze, .late = ff_errand_take_back_fs };
 
-/*
- * Where anybody may thaw what we froze, the devices are suspended at once: then nothing gets to the origin before the
- * switch, whatever happens to the filesystem. Elsewhere readers may go on until the switch.
- */
+/* Those of the filesystems from @first to @end, which do not rest on each other. */
 static int ff_disk_suspend_of(struct ff_disk *disk, u32 first, u32 end)
 {
-	u32 index, fs;
+	u32 index, next;
 	int err = 0;
 
-	for (index = 0; index < disk->device_count && !err; index++) {
-		fs = disk->devices[index].user.fs;
-		if (fs >= first && fs < end)
-			err = ff_errands_run(&disk->errands, &disk->device_errands[index], 1, &ff_duty_suspend,
-					     &disk->failure);
+	for (index = 0; index < disk->device_count && !err; index = next) {
+		for (next = index; next < disk->device_count; next++) {
+			u32 fs = disk->devices[next].user.fs;
+
+			if (fs < first || fs >= end)
+				break;
+		}
+		if (next > index)
+			err = ff_errands_run(&disk->errands, &disk->device_errands[index], next - index,
+					     &ff_duty_suspend, &disk->failure);
+		else
+			next++;
 	}
 	return err;
+}
+
+/* What somebody else thawed before its device was suspended has been written to. */
+static int ff_disk_still_frozen(struct ff_disk *disk)
+{
+	u32 index;
+
+	for (index = 0; index < disk->fs_count; index++) {
+		struct ff_frozen *fs = &disk->filesystems[index];
+
+		if (fs->frozen && !ff_test_skips_freeze_fs() && ff_disk_has_device(disk, index) &&
+		    !ff_fs_is_frozen(fs)) {
+			disk->failure.fs = index;
+			disk->failure.reason = FF_REASON_FS_THAWED;
+			return -EBUSY;
+		}
+	}
+	return 0;
+}
+
+/*
+ * In the order in which they froze, as what is read from the upper one of two may have to be read from the lower one.
+ */
+static int ff_disk_suspend(struct ff_disk *disk)
+{
+	u32 first, end;
+	int err = 0;
+
+	for (first = 0; first < disk->fs_count && !err && !READ_ONCE(disk->ended); first = end) {
+		end = ff_disk_together(disk, first);
+		err = ff_disk_suspend_of(disk, first, end);
+	}
+	/* Whoever reads the outcome has gone: what is switched now would not be told. */
+	if (!err && READ_ONCE(disk->ended))
+		err = -EINTR;
+	return err ?: ff_disk_still_frozen(disk);
 }
 
 int ff_disk_do_freeze(struct ff_disk *disk)
@@ -226,9 +271,13 @@ int ff_disk_do_freeze(struct ff_disk *disk)
 	for (first = 0; first < disk->fs_count && !err && !READ_ONCE(disk->ended); first = end) {
 		end = ff_disk_together(disk, first);
 		err = ff_disk_each_fs(disk, first, end, &ff_duty_freeze);
-		if (!err && !FF_FREEZES_NEST && !ff_test_skips_freeze_fs())
-			err = ff_disk_suspend_of(disk, first, end);
 	}
+	/*
+	 * Where anybody may thaw what we froze, the devices are suspended at once: then nothing gets to the origin
+	 * before the switch, whatever happens to the filesystem. Elsewhere readers may go on until the switch.
+	 */
+	if (!err && !FF_FREEZES_NEST && !ff_test_skips_freeze_fs())
+		err = ff_disk_suspend(disk);
 	return err;
 }
 
@@ -241,7 +290,10 @@ int ff_disk_do_switch(struct ff_disk *disk)
 		disk->failure.reason = FF_REASON_DISK_ESCAPED;
 		return -ETIMEDOUT;
 	}
-	err = ff_disk_each_device(disk, &ff_duty_suspend);
+	if (FF_FREEZES_NEST || ff_test_skips_freeze_fs())
+		err = ff_disk_suspend(disk);
+	else
+		err = READ_ONCE(disk->ended) ? -EINTR : 0;
 	return err ?: ff_disk_each_device(disk, &ff_duty_switch);
 }
 
@@ -271,6 +323,7 @@ static const struct ff_duty ff_duty_undo_device = { .run = ff_errand_undo_device
 
 static void ff_disk_undo(struct ff_disk *disk)
 {
+	disk->errands.patience_ms = ff_disk_patience(disk);
 	ff_errands_hurry(&disk->errands);
 	ff_disk_each_device(disk, &ff_duty_undo_device);
 	ff_disk_do_thaw(disk);

@@ -44,6 +44,11 @@ struct ff_disk {
 /* A kthread's function, for a struct ff_disk; holds a reference to it, and one to the module. */
 int ff_disk_thread(void *data);
 void ff_disk_free(struct kref *refs);
+/*
+ * For how long undoing is waited for, in ms: not so much shorter than it takes on a disk that is well, however short a
+ * stop is allowed to be.
+ */
+unsigned int ff_disk_patience(const struct ff_disk *disk);
 
 /* The steps. */
 int ff_disk_do_load(struct ff_disk *disk);

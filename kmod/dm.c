@@ -164,11 +164,10 @@ void ff_dm_undo(struct ff_dm *dm, struct ff_switched *device)
 	if (device->user.switched)
 		return;
 	if (device->loaded && ff_dm_call(dm, DM_TABLE_CLEAR, device, 0, 0))
-		pr_warn("freezeframe: cannot clear the table that was loaded for device %llu:%llu\n",
-			device->user.dev >> 8 & 0xfff, device->user.dev & 0xff);
+		pr_warn("freezeframe: cannot clear the table that was loaded for device %u:%u\n",
+			FF_DM_NUMBERS(&device->user));
 	device->loaded = false;
 	if (device->suspended && ff_dm_call(dm, DM_DEV_SUSPEND, device, DM_SKIP_LOCKFS_FLAG, 0))
-		pr_err("freezeframe: cannot resume device %llu:%llu; try `dmsetup resume`\n",
-		       device->user.dev >> 8 & 0xfff, device->user.dev & 0xff);
+		pr_err("freezeframe: cannot resume device %u:%u; try `dmsetup resume`\n", FF_DM_NUMBERS(&device->user));
 	device->suspended = false;
 }

@@ -8,11 +8,15 @@
 #define FF_DM_H
 
 #include <linux/fs.h>
+#include <linux/kdev_t.h>
 
 #include "freezeframe.h"
 
 /* What a device has of the mapping: for the header of a call, one target and its parameters. */
 #define FF_DM_BYTES (2 * PAGE_SIZE)
+
+/* Major and minor number of a struct ff_switch's device, for "%u:%u". */
+#define FF_DM_NUMBERS(device) MAJOR(huge_decode_dev((device)->dev)), MINOR(huge_decode_dev((device)->dev))
 
 struct ff_dm {
 	struct file *control; /* /dev/mapper/control, or NULL */

@@ -14,11 +14,9 @@
 /* The page that holds byte @at of the image. */
 static struct page *ff_file_page(struct ff_snapshot *snap, u64 at)
 {
-	void *meta = snap->meta + at;
-
 	if (at >= snap->meta_bytes)
 		return ff_pages_get(&snap->pages, (at - snap->meta_bytes) >> PAGE_SHIFT);
-	return is_vmalloc_addr(meta) ? vmalloc_to_page(meta) : virt_to_page(meta);
+	return vmalloc_to_page(snap->meta + at);
 }
 
 static size_t ff_file_left(struct ff_snapshot *snap, loff_t at, size_t wanted)

@@ -60,7 +60,14 @@ static u64 ff_fs_written(struct super_block *sb)
 	u64 pages = 0;
 
 	rcu_read_lock();
-	list_for_each_entry_rcu(wb, &sb->s_bdi->wb_list, bdi_node) pages += wb_stat_sum(wb, WB_WRITTEN);
+	list_for_each_entry_rcu(wb, &sb->s_bdi->wb_list, bdi_node)
+	{
+		/* Its counters go before it does. */
+		if (!wb_tryget(wb))
+			continue;
+		pages += wb_stat_sum(wb, WB_WRITTEN);
+		wb_put(wb);
+	}
 	rcu_read_unlock();
 	return pages;
 }
@@ -136,6 +143,11 @@ int ff_fs_thaw(struct ff_frozen *fs, u32 *reason)
 	return err;
 }
 
+bool ff_fs_is_frozen(const struct ff_frozen *fs)
+{
+	return READ_ONCE(fs->sb->s_writers.frozen) == SB_FREEZE_COMPLETE;
+}
+
 void ff_fs_let_go(struct ff_frozen *fs)
 {
 	ff_readonly_put(&fs->readonly);
@@ -145,4 +157,5 @@ void ff_fs_put(struct ff_frozen *fs)
 {
 	if (fs->file)
 		fput(fs->file);
+	fs->file = NULL;
 }

@@ -23,8 +23,11 @@ int ff_fs_sync(struct ff_frozen *fs, u32 *reason);
 int ff_fs_freeze(struct ff_frozen *fs, u32 *reason);
 /* Of a filesystem that we have frozen. FF_REASON_FS_THAWED: somebody else was first. */
 int ff_fs_thaw(struct ff_frozen *fs, u32 *reason);
+/* By whomever. */
+bool ff_fs_is_frozen(const struct ff_frozen *fs);
 /* Once all are thawed, in a kernel thread. Safe more than once. */
 void ff_fs_let_go(struct ff_frozen *fs);
+/* Safe more than once. */
 void ff_fs_put(struct ff_frozen *fs);
 
 #endif

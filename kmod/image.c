@@ -4,6 +4,7 @@
 #include <linux/fs.h>
 #include <linux/pid_namespace.h>
 #include <linux/slab.h>
+#include <linux/vmalloc.h>
 
 struct ff_bytes {
 	u8 *data;
@@ -190,7 +191,9 @@ int ff_image_build(struct ff_snapshot *snap)
 	header.runs = ff_table(&at, snap->pages.run_count, sizeof(struct ff_image_run));
 	header.blobs = ff_table(&at, bytes.length, 1);
 	header.data_offset = PAGE_ALIGN(at);
-	snap->meta = kvzalloc(header.data_offset, GFP_KERNEL);
+	/* Whole pages with references of their own, not slabs: the image may be spliced away and outlive the snapshot.
+	 */
+	snap->meta = vzalloc(header.data_offset);
 	if (!snap->meta) {
 		err = -ENOMEM;
 		goto out;

@@ -5,6 +5,7 @@
 #include <linux/sched/task.h>
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
+#include <linux/vmalloc.h>
 
 #include "file.h"
 #include "image.h"
@@ -76,7 +77,7 @@ void ff_snapshot_free(struct ff_snapshot *snap)
 	for (index = 0; index < snap->process_count; index++)
 		put_task_struct(snap->processes[index].leader);
 	kvfree(snap->processes);
-	kvfree(snap->meta);
+	vfree(snap->meta);
 	kfree(snap);
 	atomic_dec(&ff_open);
 }

@@ -35,6 +35,20 @@ pub struct How {
     pub deadline_ms: u32,
 }
 
+impl How {
+    /// The argument of `FF_IOC_TAKE`, of nothing yet.
+    fn take(self) -> abi::Take {
+        // SAFETY: made of integers alone.
+        let mut take: abi::Take = unsafe { std::mem::zeroed() };
+        take.size = u32::try_from(size_of::<abi::Take>()).expect("small");
+        take.deadline_ms = self.deadline_ms;
+        take.arm = self.arm;
+        take.freeze = self.freeze;
+        take.flags = self.flags;
+        take
+    }
+}
+
 impl Device {
     /// Opens it.
     ///
@@ -110,16 +124,35 @@ impl Device {
     ///
     /// As the module has it.
     pub fn take_targets(&self, targets: &[abi::Target], how: How) -> Result<Snapshot, Failed> {
-        // SAFETY: made of integers alone.
-        let mut take: abi::Take = unsafe { std::mem::zeroed() };
-        take.size = u32::try_from(size_of::<abi::Take>()).expect("small");
+        let mut take = how.take();
         take.targets = targets.as_ptr() as u64;
         take.target_count = u32::try_from(targets.len()).expect("few");
-        take.deadline_ms = how.deadline_ms;
-        take.arm = how.arm;
-        take.freeze = how.freeze;
-        take.flags = how.flags;
-        // SAFETY: the request reads and writes one `struct ff_take` and reads the targets; both outlive it.
+        self.call(take)
+    }
+
+    /// `FF_IOC_TAKE` of a filesystem alone, by its mount point.
+    ///
+    /// # Errors
+    ///
+    /// As the module has it.
+    ///
+    /// # Panics
+    ///
+    /// When nothing is there.
+    pub fn take_filesystem(&self, dir: &str) -> Result<Snapshot, Failed> {
+        let dir = File::open(dir).expect("it can be opened");
+        // SAFETY: made of integers alone.
+        let mut filesystem: abi::Fs = unsafe { std::mem::zeroed() };
+        filesystem.fd = dir.as_raw_fd();
+        let mut take = How::default().take();
+        take.filesystems = &raw mut filesystem as u64;
+        take.fs_count = 1;
+        self.call(take)
+    }
+
+    /// What `take` points to outlives the call.
+    fn call(&self, mut take: abi::Take) -> Result<Snapshot, Failed> {
+        // SAFETY: the request reads and writes one `struct ff_take`, and what that points to; both outlive it.
         let result = unsafe { libc::ioctl(self.0.as_raw_fd(), abi::IOC_TAKE, &raw mut take) };
         if result < 0 {
             let error = io::Error::last_os_error();

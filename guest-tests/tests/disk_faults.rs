@@ -1,5 +1,6 @@
 //! Whatever dies or fails while a disk's half is taken, nobody hangs, no device stays suspended, and the filesystem is as it was.
 
+use std::process::Command;
 use std::thread::{sleep, spawn};
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use guest_tests::disk::fs::Kind;
 use guest_tests::disk::held::{HeldTake, PHASES};
 use guest_tests::disk::pair::Pair;
 use guest_tests::disk::place::Place;
-use guest_tests::disk::snapshot::{What, assert_nothing_left, assert_says, done, list};
+use guest_tests::disk::snapshot::{What, assert_nothing_left, assert_says, done, list, said};
 use guest_tests::disk::{Disk, dm};
 use guest_tests::knob::Knob;
-use guest_tests::rounds;
 use guest_tests::sectors::Mode;
+use guest_tests::{rounds, sh};
 use snap_common::phase::Phase;
 
 /// What a killed take left: a snapshot that is active, one that was abandoned, or none. It is done with, under the writer.
@@ -115,6 +116,81 @@ fn a_disk_that_hangs_keeps_no_other_filesystem_frozen() {
     }
 }
 
+/// A read that is under way keeps the device from being suspended for longer than the take waits for it.
+#[test]
+fn what_a_take_has_given_up_is_not_switched_later() {
+    let disk = Disk::split(&[("data", 600), ("key", 700)]);
+    let below = dm::linear("below", &disk.part("data"));
+    let mount = Kind::Ext4.fresh(&dm::linear("data", &below), "data");
+    let file = mount.path("file");
+    sh(&format!(
+        "dd if=/dev/urandom of={file} bs=1M count=1 conv=fsync status=none"
+    ));
+    let key = disk.part("key");
+    let what = What {
+        mounts: vec![&mount.dir],
+        store: &key,
+        more: vec!["--deadline", "1000"],
+        ..What::default()
+    };
+    let held = HeldTake::at(Phase::SwitchFs, &what);
+    let hangs = dm::Suspended::new("below");
+    let mut reader = Command::new("dd")
+        .args([&format!("if={file}"), "of=/dev/null", "iflag=direct"])
+        .spawn()
+        .expect("dd runs");
+    sleep(Duration::from_millis(500));
+    let output = held.let_go();
+    drop(hangs);
+    assert!(reader.wait().expect("it ends").success());
+    mount.assert_writable();
+    if output.status.success() {
+        // Where it was suspended before.
+        assert_eq!(dm::target("data"), "snapshot");
+        done(&["commit", list()[0]["id"].as_str().expect("it has an id")]);
+    } else {
+        assert_says(&["take"], &output, &[&mount.dir, "deadline"]);
+        sleep(Duration::from_secs(2));
+        assert_eq!(dm::target("data"), "linear");
+        // What was set up could not be taken down while the disk did not answer.
+        for left in list() {
+            assert_eq!(left["state"], "abandoned", "{left}");
+            done(&["discard", left["id"].as_str().expect("it has an id")]);
+        }
+    }
+    assert_nothing_left();
+    assert!(list().is_empty());
+    mount.assert_writable();
+}
+
+/// It passes somewhere in the freeze, the stop or the switch. What the take says is what is there, and nothing comes after it.
+#[test]
+fn a_deadline_that_is_too_short() {
+    let disk = Disk::usual();
+    let mut place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
+    let mut writer = place.writer(Mode::Direct);
+    for round in 0..rounds(20) {
+        let deadline = (1 + round * 7 % 120).to_string();
+        let what = What {
+            more: vec!["--deadline", &deadline],
+            ..place.what(&[writer.target.pid()])
+        };
+        match what.try_take() {
+            Ok(snapshot) => {
+                assert_eq!(dm::target(place.base.name()), "snapshot");
+                snapshot.commit();
+            }
+            Err(output) => println!("{deadline} ms: {}", said(&output)),
+        }
+        let after = format!("after {deadline} ms");
+        assert_eq!(dm::target(place.base.name()), "linear", "{after}");
+        assert_nothing_left();
+        assert!(list().is_empty(), "{after}");
+        place.assert_well(&mut writer);
+    }
+    place.assert_all_there(writer);
+}
+
 #[test]
 fn a_filesystem_that_is_frozen_already() {
     let disk = Disk::usual();
@@ -124,7 +200,7 @@ fn a_filesystem_that_is_frozen_already() {
     let taken = place.what(&[writer.target.pid()]).try_take();
     // Whoever froze it has it frozen still.
     let before = writer.says();
-    let mut writing = std::process::Command::new("touch")
+    let mut writing = Command::new("touch")
         .arg(place.mounted().path("touched"))
         .spawn()
         .expect("touch runs");

@@ -1,7 +1,8 @@
 //! What becomes of a snapshot with a disk's half, as a user sees it: its origin, its commit, its discard, the next boot.
 
 use guest_tests::disk::base::Kind::LayerOnPartition;
-use guest_tests::disk::fs::Kind;
+use guest_tests::disk::base::lvm;
+use guest_tests::disk::fs::{Kind, Mount};
 use guest_tests::disk::place::Place;
 use guest_tests::disk::snapshot::{What, done, refused};
 use guest_tests::disk::{Disk, dm};
@@ -180,6 +181,63 @@ fn a_commit_that_was_killed_is_finished() {
 }
 
 #[test]
+fn a_striped_device_of_nobodys_is_switched_as_it_is() {
+    let disk = Disk::split(&[("one", 400), ("other", 400), ("key", 1000)]);
+    let (one, other, key) = (disk.part("one"), disk.part("other"), disk.part("key"));
+    let node = dm::create("data", &format!("0 1600000 striped 2 128 {one} 0 {other} 0"));
+    let mount = Kind::Ext4.fresh(&node, "data");
+    let file = mount.path("file");
+    let write = |text: &str| sh(&format!("echo {text} >{file}; sync -f {file}"));
+    write("before");
+    let before = dm::table("data");
+    let what = What {
+        mounts: vec![&mount.dir],
+        store: &key,
+        ..What::default()
+    };
+    let taken = || {
+        let snapshot = what.take();
+        write("after");
+        let origin = snapshot.mount();
+        assert_eq!(sh(&format!("cat {}/file", origin.dir)), "before\n");
+        origin.unmount();
+        snapshot
+    };
+    taken().commit();
+    assert_eq!(dm::table("data"), before);
+    write("before");
+    let snapshot = taken();
+    sh(&format!("umount {}", mount.dir));
+    snapshot.discard();
+    assert_eq!(dm::table("data"), before);
+    sh(&format!("mount {node} {}", mount.dir));
+    assert_eq!(sh(&format!("cat {file}")), "before\n");
+}
+
+/// The report says whose dirty pages there were, and where they were written back: nearly all before the write window.
+#[test]
+fn the_report_says_what_was_written_back() {
+    const PAGES: u64 = 4096;
+    let disk = Disk::usual();
+    let place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
+    let dirty = place.mounted().path("dirty");
+    sh(&format!(
+        "dd if=/dev/zero of={dirty} bs=4k count={PAGES} status=none"
+    ));
+    let snapshot = place.what(&[]).take();
+    let filesystem = &snapshot.report["disk"]["filesystems"][0];
+    let number = |field: &str| filesystem[field].as_u64().expect("a number");
+    assert!(number("sync_pages") >= PAGES, "{filesystem}");
+    assert!(number("freeze_pages") < PAGES / 4, "{filesystem}");
+    assert!(number("freeze_ns") > 0 && number("thaw_ns") > 0, "{filesystem}");
+    let device = &snapshot.report["disk"]["devices"][0];
+    for field in ["suspend_ns", "switch_ns"] {
+        assert!(device[field].as_u64() > Some(0), "{field}: {device}");
+    }
+    snapshot.commit();
+}
+
+#[test]
 fn what_cannot_be_snapshotted_is_refused_before_anything_changes() {
     let disk = Disk::split(&[("data", 900), ("key", 1000), ("plain", 300)]);
     let mut place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
@@ -199,12 +257,25 @@ fn what_cannot_be_snapshotted_is_refused_before_anything_changes() {
     let plain = disk.part("plain");
     Kind::Ext4.make(&plain);
     take(&data, &plain, &[&plain, "ext4", "wipefs -a"]);
-    let mount = guest_tests::disk::fs::Mount::new(&plain, "plain");
+    let mount = Mount::new(&plain, "plain");
     take(&data, &plain, &[&plain, "mounted"]);
     // There is no table to switch below it.
     take(&mount.dir, &store, &[&mount.dir, "freezeframe layer add"]);
     refused(&["layer", "add", &plain, "--name", "plain"], &[&plain, "mounted"]);
     drop(mount);
+    // LVM would load the volume's own table again.
+    lvm(&format!("pvcreate -q -ff -y {plain}"));
+    lvm(&format!("vgcreate -q group {plain}"));
+    lvm("lvcreate -q -y -L 200M -n volume group");
+    let mount = Kind::Ext4.fresh("/dev/mapper/group-volume", "volume");
+    take(
+        &mount.dir,
+        &store,
+        &[&mount.dir, "LVM", "layer add /dev/mapper/group-volume"],
+    );
+    assert_eq!(dm::target("group-volume"), "linear");
+    drop(mount);
+    sh(&format!("dmsetup remove group-volume; wipefs -q -a {plain}"));
     refused(&["layer", "add", &plain, "--name", "data"], &["data"]);
     refused(&["layer", "remove", "data"], &["data", "umount"]);
     place.unmount();

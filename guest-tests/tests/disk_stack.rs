@@ -13,7 +13,7 @@ use guest_tests::disk::pair::Pair;
 use guest_tests::disk::snapshot::{What, done, list, refused, said};
 use guest_tests::disk::{Disk, dm};
 use guest_tests::sectors::{Mode, Writer};
-use guest_tests::sh;
+use guest_tests::{rounds_of, sh};
 use serde_json::Value;
 use snap_common::phase::Phase;
 
@@ -104,6 +104,37 @@ fn what_has_a_disk_of_its_own_freezes_at_the_same_time() {
     pair.writer.goes_on(50);
 }
 
+/// What is read from the upper one while its device is suspended is read from the lower one's device.
+#[test]
+fn what_lies_on_a_file_of_another_switches_with_it_under_readers() {
+    let disk = Disk::split(&[("data", 700), ("key", 1400)]);
+    let base = Base::on(On::Linear, &disk.part("data"));
+    let lower = Kind::Ext4.fresh(&base.node, "lower");
+    let file = lower.path("disk.img");
+    let on_file = sh(&format!(
+        "truncate -s 350M {file}; losetup -f --show --direct-io=on {file}"
+    ));
+    let upper = Kind::Ext4.fresh(&dm::linear("upper", on_file.trim()), "upper");
+    sh(&format!(
+        "dd if=/dev/urandom of={} bs=1M count=16 status=none",
+        upper.path("read")
+    ));
+    let key = disk.part("key");
+    let what = What {
+        mounts: vec![&upper.dir, &lower.dir],
+        store: &key,
+        ..What::default()
+    };
+    for _ in 0..rounds_of(3, 30) {
+        let readers = [(); 6].map(|()| Open::reading(&upper.path("read")));
+        let snapshot = what.take();
+        assert_eq!(frozen(&snapshot.report), [upper.dir.as_str(), lower.dir.as_str()]);
+        assert_eq!([base.name(), "upper"].map(dm::target), ["snapshot"; 2]);
+        drop(readers);
+        snapshot.commit();
+    }
+}
+
 #[test]
 fn a_store_on_what_freezes_is_refused() {
     let stack = Stack::new();
@@ -171,6 +202,18 @@ impl Open {
         let child = Command::new("sh")
             .args(["-c", &format!("exec 3>>{path}; echo ready; exec sleep 1000")])
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sh runs");
+        Self::ready(child)
+    }
+
+    /// Reads it over and over, from the disk.
+    fn reading(path: &str) -> Self {
+        let script =
+            format!("echo ready; while :; do dd if={path} of=/dev/null bs=4k iflag=direct 2>/dev/null; done");
+        let child = Command::new("sh")
+            .args(["-c", &script])
             .stdout(Stdio::piped())
             .spawn()
             .expect("sh runs");

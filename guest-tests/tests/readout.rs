@@ -140,6 +140,28 @@ fn bytes_in_a_pipe_outlive_the_snapshot_and_the_target() {
     assert!(got == expected[start..start + moved]);
 }
 
+/// One without processes has nothing but a header.
+#[test]
+fn a_header_in_a_pipe_outlives_the_snapshot() {
+    let device = Device::open();
+    let take = || {
+        device
+            .take_filesystem("/")
+            .unwrap_or_else(|failed| panic!("{failed:?}"))
+    };
+    let snapshot = take();
+    let expected = whole(&snapshot);
+    let (mut out, into) = pipe();
+    let moved = splice(&snapshot, Some(&mut 0), &into, expected.len()).unwrap();
+    assert_eq!(moved, expected.len());
+    drop(snapshot);
+    // Whoever takes the memory next.
+    let _others: Vec<_> = (0..8).map(|_| take()).collect();
+    let mut got = vec![0; moved];
+    out.read_exact(&mut got).unwrap();
+    assert!(got == expected);
+}
+
 #[test]
 fn an_image_does_not_change_while_it_is_open() {
     let (target, snapshot) = snapshot();
