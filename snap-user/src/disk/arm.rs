@@ -1,7 +1,6 @@
 //! What a take sets up on the store before the stop, and what becomes of it after: an active snapshot, or nothing.
 
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,11 +12,12 @@ use crate::disk::choose::Chosen;
 use crate::disk::commit::{Progress, commit_on};
 use crate::disk::dm::{Dm, DmError};
 use crate::disk::error::DiskError;
+use crate::disk::exceptions;
 use crate::disk::live;
 use crate::disk::marker;
 use crate::disk::plan::Top;
 use crate::disk::probe;
-use crate::disk::record::{AtShutdown, DeviceRecord, DmIdentity, FsRecord, Record, State, TableLine, new_id};
+use crate::disk::record::{AtShutdown, DeviceRecord, FsRecord, Record, State, TableLine, new_id};
 use crate::disk::store::{Origin, Slice, Store, StoreError};
 use crate::disk::table;
 
@@ -33,16 +33,19 @@ pub enum ArmError {
     /// The devices.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The first chunk of a slice cannot be cleared.
-    #[error("cannot write to the store {device}: {cause}; look at the disk (`dmesg`)")]
+    /// A slice cannot be cleared.
+    #[error("cannot write to the store {}: {cause}; look at the disk (`dmesg`)", device.display())]
     Blank {
-        /// The slice's device.
-        device: String,
+        /// The store's device.
+        device: PathBuf,
         /// What the kernel said.
         cause: io::Error,
     },
     /// The mark that keeps a layer from being started without its store cannot be written.
-    #[error("cannot note on disk that {top} has a snapshot: {cause}; check /var/lib/freezeframe")]
+    #[error(
+        "cannot note on disk that {top} has a snapshot: {cause}; check {}",
+        marker::FOLDER
+    )]
     Marker {
         /// The device.
         top: String,
@@ -59,6 +62,7 @@ pub struct Armed {
     id: String,
     tops: Vec<Top>,
     slices: Vec<Slice>,
+    at_shutdown: AtShutdown,
     settled: bool,
 }
 
@@ -85,35 +89,24 @@ impl Armed {
             .collect();
         let slices = store.allot(&origins)?;
         let devices = tops.iter().zip(&origins).zip(&slices);
-        let record = Record {
-            id: new_id(),
-            state: State::Armed,
-            created_unix_ms: unix_ms(),
-            instant_unix_ns: 0,
-            targets: pids.to_vec(),
-            at_shutdown: wish.at_shutdown,
-            devices: devices
-                .map(|((top, origin), slice)| DeviceRecord {
-                    top: top.name.clone(),
-                    top_uuid: top.uuid.clone(),
-                    sectors: top.sectors,
-                    chunk_sectors: origin.chunk_sectors,
-                    table: table::lasting(&top.table),
-                    extents: slice.extents.clone(),
-                    filesystem: Some(filesystem(&chosen[top.filesystem])),
-                    merged: false,
-                })
-                .collect(),
-        };
-        let id = record.id.clone();
-        store.state_mut().snapshots.push(record);
-        store.write()?;
+        let devices = devices.map(|((top, origin), slice)| DeviceRecord {
+            top: top.name.clone(),
+            top_uuid: top.uuid.clone(),
+            sectors: top.sectors,
+            chunk_sectors: origin.chunk_sectors,
+            table: table::lasting(&top.table),
+            extents: slice.extents.clone(),
+            filesystem: Some(filesystem(&chosen[top.filesystem])),
+            merged: false,
+        });
+        let id = announce(&mut store, devices.collect(), pids)?;
         let armed = Self {
             store,
             dm,
             id,
             tops,
             slices,
+            at_shutdown: wish.at_shutdown,
             settled: false,
         };
         armed.make_devices()?;
@@ -124,7 +117,6 @@ impl Armed {
         let record = self.store.record(&self.id)?;
         for (index, device) in record.devices.iter().enumerate() {
             live::parts(&self.dm, self.store.device(), record, index)?;
-            self.blank(&record.store(index), device.chunk_sectors)?;
             marker::write(&device.top, &self.store.state().uuid, &self.id).map_err(|cause| {
                 ArmError::Marker {
                     top: device.top.clone(),
@@ -133,23 +125,6 @@ impl Armed {
             })?;
         }
         Ok(())
-    }
-
-    /// Without a header in its first chunk, the kernel takes a slice for an empty store.
-    fn blank(&self, slice: &DmIdentity, chunk_sectors: u32) -> Result<(), ArmError> {
-        let path = self.dm.node(&slice.name)?;
-        let zeros = vec![0; chunk_sectors as usize * 512];
-        std::fs::File::options()
-            .write(true)
-            .open(&path)
-            .and_then(|file| {
-                file.write_all_at(&zeros, 0)?;
-                file.sync_all()
-            })
-            .map_err(|cause| ArmError::Blank {
-                device: path.display().to_string(),
-                cause,
-            })
     }
 
     /// The snapshot's ID.
@@ -192,8 +167,7 @@ impl Armed {
         Ok(switches)
     }
 
-    /// The module has switched devices: from here on it is a snapshot. It survives a shutdown until [`Taken::keep`] says what the
-    /// user wants, for a take that dies meanwhile must not lose what was written.
+    /// The module has switched devices: from here on it is a snapshot.
     ///
     /// # Errors
     ///
@@ -201,14 +175,13 @@ impl Armed {
     pub fn activate(&mut self, instant_unix_ns: u64) -> Result<Taken, ArmError> {
         self.settled = true;
         let record = self.store.record_mut(&self.id)?;
-        let wanted = std::mem::replace(&mut record.at_shutdown, AtShutdown::Keep);
         record.state = State::Active;
         record.instant_unix_ns = instant_unix_ns;
         self.store.write()?;
         Ok(Taken {
             id: self.id.clone(),
             store: self.store.device().to_owned(),
-            at_shutdown: wanted,
+            at_shutdown: self.at_shutdown,
             settled: false,
         })
     }
@@ -296,6 +269,35 @@ impl Drop for Taken {
     }
 }
 
+/// Writes the record, which says `armed`. Its ID.
+///
+/// The slices are cleared before that, and last: at boot, an armed snapshot whose slice is not empty counts as one that was
+/// switched. It survives a shutdown until [`Taken::keep`] says what the user wants: a take that fails or dies with its devices
+/// switched must not lose what was written since.
+fn announce(store: &mut Store, devices: Vec<DeviceRecord>, pids: &[i32]) -> Result<String, ArmError> {
+    let clear =
+        |device: &DeviceRecord| exceptions::clear(store.file(), &device.extents, device.chunk_sectors);
+    let cleared = devices.iter().try_for_each(clear);
+    cleared
+        .and_then(|()| store.file().sync_data())
+        .map_err(|cause| ArmError::Blank {
+            device: store.device().to_owned(),
+            cause,
+        })?;
+    let id = new_id();
+    store.state_mut().snapshots.push(Record {
+        id: id.clone(),
+        state: State::Armed,
+        created_unix_ms: unix_ms(),
+        instant_unix_ns: 0,
+        targets: pids.to_vec(),
+        at_shutdown: AtShutdown::Keep,
+        devices,
+    });
+    store.write()?;
+    Ok(id)
+}
+
 fn filesystem(chosen: &Chosen) -> FsRecord {
     let uuid =
         crate::disk::blockdev::kernel_node(chosen.devices[0]).and_then(|node| probe::filesystem(&node));
@@ -322,4 +324,88 @@ fn switch(top: &Top, line: &TableLine) -> abi::Switch {
 fn unix_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io;
+    use std::os::unix::fs::FileExt as _;
+    use std::path::Path;
+
+    use super::{ArmError, Taken, announce};
+    use crate::disk::exceptions::{self, Content};
+    use crate::disk::marker;
+    use crate::disk::record::tests::record;
+    use crate::disk::record::{AtShutdown, DeviceRecord, Extent, State};
+    use crate::disk::store::tests::{blank, create};
+    use crate::disk::store::{ALIGN, Store, StoreError};
+
+    /// A device whose slice is where an earlier snapshot has left what was written to it.
+    fn device(store: &Path) -> DeviceRecord {
+        let extent = Extent {
+            start: ALIGN,
+            sectors: ALIGN,
+        };
+        let file = File::options().write(true).open(store).unwrap();
+        file.write_all_at(b"SnAp\x01\0\0\0\x01\0\0\0\x08\0\0\0", 1 << 20)
+            .unwrap();
+        file.write_all_at(&[2; 16], (1 << 20) + 4096).unwrap();
+        let device = record("00c0ffee", &[extent]).devices.remove(0);
+        assert_eq!(
+            exceptions::content(&File::open(store).unwrap(), &device.extents).unwrap(),
+            Content::Changes
+        );
+        device
+    }
+
+    #[test]
+    fn a_slice_is_empty_before_a_record_names_it() {
+        let file = blank(16);
+        let mut store = create(file.path());
+        let device = device(file.path());
+        // So many that the header has no room: the record is not written, and what comes before it is.
+        store.state_mut().snapshots = vec![record("0000000a", &[]); 1000];
+        let error = announce(&mut store, vec![device.clone()], &[]).unwrap_err();
+        assert!(
+            matches!(error, ArmError::Store(StoreError::HeaderFull(_))),
+            "{error}"
+        );
+        assert_eq!(
+            exceptions::content(file.as_file(), &device.extents).unwrap(),
+            Content::Nothing
+        );
+    }
+
+    #[test]
+    fn a_snapshot_survives_a_shutdown_until_its_take_is_over() {
+        let file = blank(16);
+        let mut store = create(file.path());
+        let id = announce(&mut store, vec![device(file.path())], &[7]).unwrap();
+        drop(store);
+        let read = || Store::open(file.path()).unwrap().record(&id).unwrap().clone();
+        assert_eq!(
+            (read().state, read().at_shutdown, read().targets),
+            (State::Armed, AtShutdown::Keep, vec![7])
+        );
+        for wish in [AtShutdown::Keep, AtShutdown::Discard] {
+            let taken = Taken {
+                id: id.clone(),
+                store: file.path().to_owned(),
+                at_shutdown: wish,
+                settled: false,
+            };
+            taken.keep().unwrap();
+            assert_eq!(read().at_shutdown, wish);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_marked_is_told_where() {
+        let error = ArmError::Marker {
+            top: "ff-x".to_owned(),
+            cause: io::ErrorKind::StorageFull.into(),
+        };
+        assert!(error.to_string().contains(marker::FOLDER), "{error}");
+    }
 }

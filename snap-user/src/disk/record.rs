@@ -131,6 +131,18 @@ impl Extent {
     }
 }
 
+/// Where a slice's sector lies on the store. `None`: behind the slice's end.
+#[must_use]
+pub fn place(extents: &[Extent], mut sector: u64) -> Option<u64> {
+    for extent in extents {
+        if sector < extent.sectors {
+            return extent.start.checked_add(sector);
+        }
+        sector -= extent.sectors;
+    }
+    None
+}
+
 /// A filesystem on a top.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FsRecord {
@@ -306,7 +318,7 @@ pub fn store_capacity_sectors(store_sectors: u64, chunk_sectors: u32) -> u64 {
 pub(crate) mod tests {
     use super::{
         AtShutdown, DeviceRecord, DmIdentity, Extent, Record, State, TableLine, full_store_sectors, new_id,
-        store_capacity_sectors,
+        place, store_capacity_sectors,
     };
 
     /// A snapshot of one device of 1 GiB.
@@ -410,6 +422,18 @@ pub(crate) mod tests {
         assert_eq!(lines, ["0 4096 linear 8:16 2048", "4096 2048 linear 8:16 10240"]);
         assert_eq!(device.store_sectors(), 6144);
         assert!(device.can_overflow());
+    }
+
+    #[test]
+    fn a_slice_is_counted_through_its_extents() {
+        let extent = |start, sectors| Extent { start, sectors };
+        let extents = [extent(8192, 2048), extent(2048, 4096)];
+        assert_eq!(place(&extents, 0), Some(8192));
+        assert_eq!(place(&extents, 2047), Some(8192 + 2047));
+        assert_eq!(place(&extents, 2048), Some(2048));
+        assert_eq!(place(&extents, 6143), Some(2048 + 4095));
+        assert_eq!(place(&extents, 6144), None);
+        assert_eq!(place(&[], 0), None);
     }
 
     #[test]

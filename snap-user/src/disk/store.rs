@@ -324,7 +324,7 @@ fn lock_exclusively(file: &File, device: &Path) -> Result<(), Errno> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs::File;
     use std::os::unix::fs::FileExt as _;
     use std::path::Path;
@@ -335,13 +335,13 @@ mod tests {
     use crate::disk::record::Extent;
     use crate::disk::record::tests::record;
 
-    fn blank(mib: u64) -> NamedTempFile {
+    pub(crate) fn blank(mib: u64) -> NamedTempFile {
         let file = NamedTempFile::new().unwrap();
         file.as_file().set_len(mib << 20).unwrap();
         file
     }
 
-    fn create(path: &Path) -> Store {
+    pub(crate) fn create(path: &Path) -> Store {
         Store::create(path, open(path, Access::Locked).unwrap()).unwrap()
     }
 
