@@ -96,8 +96,14 @@ pub fn add(device: &Path, name: &str, boot: Boot) -> Result<String, DiskError> {
         ));
     }
     let lasting = blockdev::stable_path(devno).unwrap_or_else(|| device.to_owned());
-    let mut config = Config::read()?;
-    config.check(name, devno)?;
+    let locked = match boot {
+        Boot::Configured | Boot::FromNext => Some(Config::lock()?),
+        Boot::OnceOnly => None,
+    };
+    match &locked {
+        Some(locked) => locked.config.check(name, devno)?,
+        None => Config::read()?.check(name, devno)?,
+    }
     let dm = Dm::open()?;
     let identity = DmIdentity::layer(name);
     if dm.info(&identity.name)?.is_some() {
@@ -114,21 +120,23 @@ pub fn add(device: &Path, name: &str, boot: Boot) -> Result<String, DiskError> {
             "name a partition or a volume",
         ));
     }
-    if boot != Boot::OnceOnly {
-        config.entries.push(Entry {
-            name: name.to_owned(),
-            device: lasting.clone(),
-        });
-    }
+    let configure = || match locked {
+        Some(mut locked) => {
+            locked.config.entries.push(Entry {
+                name: name.to_owned(),
+                device: lasting.clone(),
+            });
+            locked.write()
+        }
+        None => Ok(()),
+    };
     if boot == Boot::FromNext {
-        config.write()?;
+        configure()?;
         return Ok(advice_for_later(name, device, &lasting));
     }
     let table = [passthrough(sectors, devno)];
     dm.create(&identity, &table, Role::Layer)?;
-    if boot == Boot::Configured
-        && let Err(error) = config.write()
-    {
+    if let Err(error) = configure() {
         // The configuration's error is the one to tell.
         let _ = dm.remove(&identity.name);
         return Err(error);
@@ -341,7 +349,7 @@ pub enum Removed {
 pub fn remove(name: &str) -> Result<Removed, DiskError> {
     let top = DmIdentity::layer(name).name;
     let dm = Dm::open()?;
-    let mut config = Config::read()?;
+    let config = Config::read()?;
     let configured = config.entries.iter().any(|entry| entry.name == name);
     let info = dm.info(&top)?;
     if !configured && info.is_none() {
@@ -384,8 +392,10 @@ pub fn remove(name: &str) -> Result<Removed, DiskError> {
         dm.remove(&top)?;
     }
     if configured {
-        config.entries.retain(|entry| entry.name != name);
-        config.write()?;
+        // Read again: others may have changed it meanwhile.
+        let mut locked = Config::lock()?;
+        locked.config.entries.retain(|entry| entry.name != name);
+        locked.write()?;
     }
     Ok(removed)
 }

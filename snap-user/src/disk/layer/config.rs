@@ -1,9 +1,12 @@
 //! `/etc/freezeframe/layers`: lines `NAME DEVICE`, as in crypttab; `#` begins a comment.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::retry_on_intr;
 
 use crate::disk::blockdev::{self, Devno};
 use crate::disk::durable;
@@ -39,20 +42,16 @@ impl Config {
     ///
     /// When it cannot be read, or a line is neither a layer nor a comment.
     pub fn read() -> Result<Self, DiskError> {
-        let text = match fs::read_to_string(PATH) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            other => other,
-        };
-        parse(&text.doing(|| format!("read {PATH}"))?)
+        read(Path::new(PATH))
     }
 
-    /// Writes it; whole and on disk, or as it was.
+    /// Reads it to change it, and waits until nobody else does.
     ///
     /// # Errors
     ///
-    /// When the disk does not take it.
-    pub fn write(&self) -> Result<(), DiskError> {
-        durable::write(Path::new(PATH), &self.text()).doing(|| format!("write {PATH}"))
+    /// As [`Config::read`]; and when it cannot be locked.
+    pub fn lock() -> Result<Locked, DiskError> {
+        lock(Path::new(PATH))
     }
 
     fn text(&self) -> String {
@@ -96,6 +95,51 @@ impl Config {
     }
 }
 
+/// The configuration, which nobody else changes as long as this lives.
+#[derive(Debug)]
+pub struct Locked {
+    /// What it says, to be changed.
+    pub config: Config,
+    path: PathBuf,
+    _folder: File,
+}
+
+impl Locked {
+    /// Writes it; whole and on disk, or as it was.
+    ///
+    /// # Errors
+    ///
+    /// When the disk does not take it.
+    pub fn write(&self) -> Result<(), DiskError> {
+        durable::write(&self.path, &self.config.text()).doing(|| format!("write {}", self.path.display()))
+    }
+}
+
+/// The lock is the folder's, for the file is another one after each change.
+fn lock(path: &Path) -> Result<Locked, DiskError> {
+    let open = || {
+        let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        fs::create_dir_all(folder)?;
+        let folder = File::open(folder)?;
+        retry_on_intr(|| flock(&folder, FlockOperation::LockExclusive))?;
+        Ok::<_, io::Error>(folder)
+    };
+    let folder = open().doing(|| format!("lock {}", path.display()))?;
+    Ok(Locked {
+        config: read(path)?,
+        path: path.to_owned(),
+        _folder: folder,
+    })
+}
+
+fn read(path: &Path) -> Result<Config, DiskError> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        other => other,
+    };
+    parse(&text.doing(|| format!("read {}", path.display()))?)
+}
+
 fn parse(text: &str) -> Result<Config, DiskError> {
     let mut config = Config {
         entries: Vec::new(),
@@ -123,7 +167,30 @@ fn parse(text: &str) -> Result<Config, DiskError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{HEADER, parse};
+    use std::thread;
+
+    use super::{Entry, HEADER, lock, parse, read};
+
+    #[test]
+    fn who_changes_it_at_once_loses_no_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("freezeframe/layers");
+        thread::scope(|scope| {
+            for number in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    let mut locked = lock(path).unwrap();
+                    locked.config.entries.push(Entry {
+                        name: format!("layer{number}"),
+                        device: "/dev/x".into(),
+                    });
+                    thread::yield_now();
+                    locked.write().unwrap();
+                });
+            }
+        });
+        assert_eq!(read(&path).unwrap().entries.len(), 8);
+    }
 
     #[test]
     fn comments_stay_and_lines_are_read() {
