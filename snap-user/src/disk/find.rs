@@ -69,7 +69,7 @@ fn read(devno: Devno) -> Option<Result<Store, StoreError>> {
     }
     let node = blockdev::kernel_node(devno)?;
     let file = File::open(&node).ok()?; // no medium, or gone
-    if matches!(slot::read(&file), Ok(Found::Nothing) | Err(_)) {
+    if matches!(slot::read(&file), Ok(Found::Nothing | Found::Former(_)) | Err(_)) {
         return None;
     }
     Some(Store::open(&blockdev::stable_path(devno).unwrap_or(node)))

@@ -80,7 +80,7 @@ pub fn add(device: &Path, name: &str, boot: Boot) -> Result<String, DiskError> {
     let file = std::fs::File::open(device).doing(|| format!("open {shown}"))?;
     if !matches!(
         slot::read(&file).doing(|| format!("read {shown}"))?,
-        Found::Nothing
+        Found::Nothing | Found::Former(_)
     ) {
         return Err(refuse(
             format!("{shown} is a store (see `freezeframe ls`)"),

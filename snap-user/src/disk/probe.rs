@@ -60,12 +60,17 @@ fn swap_devices(swaps: &str) -> impl Iterator<Item = &str> {
         .filter(|path| path.starts_with("/dev/"))
 }
 
-/// What is on a device, as `blkid` names it. `None`: nothing that it knows; where there is no `blkid`, nothing but zeros.
-///
-/// # Errors
-///
-/// When it cannot be read.
-pub fn content(path: &Path) -> io::Result<Option<String>> {
+/// What `blkid` says of a device.
+enum Blkid {
+    Export(String),
+    Nothing,
+    /// It found several and will not choose.
+    Several,
+    /// There is no `blkid`.
+    Missing,
+}
+
+fn blkid(path: &Path) -> io::Result<Blkid> {
     let output = Command::new("blkid")
         .args(["-p", "-o", "export"])
         .arg(path)
@@ -73,16 +78,50 @@ pub fn content(path: &Path) -> io::Result<Option<String>> {
         .stderr(Stdio::null())
         .output();
     match output {
-        Ok(output) => match output.status.code() {
-            Some(0) => Ok(describe(&String::from_utf8_lossy(&output.stdout))),
-            Some(2) => Ok(None),
-            // 8: it found several and will not choose.
-            _ => Ok(Some("data of more than one kind".to_owned())),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((!begins_blank(path)?)
-            .then(|| "data of a kind that was not looked up, for there is no blkid".to_owned())),
+        Ok(output) => Ok(match output.status.code() {
+            Some(0) => Blkid::Export(String::from_utf8_lossy(&output.stdout).into_owned()),
+            Some(2) => Blkid::Nothing,
+            _ => Blkid::Several, // 8
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Blkid::Missing),
         Err(error) => Err(error),
     }
+}
+
+const SEVERAL: &str = "data of more than one kind";
+
+/// What is on a device, as `blkid` names it. `None`: nothing that it knows; where there is no `blkid`, nothing but zeros.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub fn content(path: &Path) -> io::Result<Option<String>> {
+    Ok(match blkid(path)? {
+        Blkid::Export(export) => describe(&export),
+        Blkid::Nothing => None,
+        Blkid::Several => Some(SEVERAL.to_owned()),
+        Blkid::Missing => (!begins_blank(path)?)
+            .then(|| "data of a kind that was not looked up, for there is no blkid".to_owned()),
+    })
+}
+
+/// What is on a store beside its header, as `blkid` names it.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub fn beside_header(path: &Path) -> io::Result<Option<String>> {
+    Ok(match blkid(path)? {
+        Blkid::Export(export) => describe(&without_table(&export)),
+        Blkid::Nothing | Blkid::Missing => None,
+        Blkid::Several => Some(SEVERAL.to_owned()),
+    })
+}
+
+/// A partition table has its mark where the header is; if one is seen there, it is the header that looks like one.
+fn without_table(export: &str) -> String {
+    let lines = export.lines().filter(|line| !line.starts_with("PT"));
+    lines.fold(String::new(), |text, line| text + line + "\n")
 }
 
 /// One phrase for `blkid -o export`. Of a partition it also says what the partition table has of it, which is no content.
@@ -110,14 +149,9 @@ fn begins_blank(path: &Path) -> io::Result<bool> {
 /// The kind and the uuid of the filesystem on a device, as `blkid` finds them.
 #[must_use]
 pub fn filesystem(path: &Path) -> Option<(String, String)> {
-    let output = Command::new("blkid")
-        .args(["-p", "-o", "export"])
-        .arg(path)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    let export = String::from_utf8_lossy(&output.stdout).into_owned();
+    let Ok(Blkid::Export(export)) = blkid(path) else {
+        return None;
+    };
     let value = |name: &str| export.lines().find_map(|line| line.strip_prefix(name));
     Some((
         value("TYPE=")?.to_owned(),
@@ -127,7 +161,7 @@ pub fn filesystem(path: &Path) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{begins_blank, describe, swap_devices};
+    use super::{begins_blank, describe, swap_devices, without_table};
 
     #[test]
     fn content_is_one_phrase() {
@@ -140,6 +174,16 @@ mod tests {
         assert_eq!(describe("PTUUID=1\nPTTYPE=gpt\n"), "a partition table (gpt)");
         assert_eq!(describe("USAGE=raid\n"), "data of a known kind");
         assert_eq!(describe("PART_ENTRY_SCHEME=gpt\nPART_ENTRY_NUMBER=2\n"), "");
+    }
+
+    #[test]
+    fn no_table_lies_beside_a_header() {
+        let beside = |export: &str| describe(&without_table(export));
+        assert_eq!(beside("DEVNAME=/dev/x\nPTTYPE=atari\n"), None);
+        assert_eq!(
+            beside("PTTYPE=atari\nTYPE=linux_raid_member\n").as_deref(),
+            Some("linux_raid_member")
+        );
     }
 
     #[test]

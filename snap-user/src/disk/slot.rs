@@ -15,6 +15,8 @@ pub const MAGIC: &[u8; 16] = b"FREEZEFRAMESTORE";
 /// Bytes of one slot.
 pub const SLOT: usize = 64 * 1024;
 
+/// The sequence number of a new store's first slot, slot 1. Every later one has a slot 0 beside it.
+const FIRST: u64 = 1;
 const VERSION: u32 = 1;
 const FIXED: usize = 64;
 /// The most that is written in one piece anywhere.
@@ -27,6 +29,9 @@ pub enum Found {
     State(Box<StoreState>, u64),
     /// Neither slot begins as a store does.
     Nothing,
+    /// Slot 0 holds something else, and slot 1 this state, which was not written without a slot 0 of ours: the device was a
+    /// store, and has been given to something else.
+    Former(Box<StoreState>),
     /// At least one does, and none is whole.
     Damaged,
     /// Both are of a version that we do not know.
@@ -98,13 +103,16 @@ pub fn read(file: &File) -> io::Result<Found> {
                 Found::State(b, two)
             }
         }
+        // A write of ours that is cut off leaves the magic, which is the same before and after it.
+        (Found::Nothing, Found::State(state, sequence)) if sequence > FIRST => Found::Former(state),
         // A newer controller's header is not undone by an older one's.
         (Found::Newer(version), _) | (_, Found::Newer(version)) => Found::Newer(version),
         (Found::State(state, sequence), _) | (_, Found::State(state, sequence)) => {
             Found::State(state, sequence)
         }
         (Found::Damaged, _) | (_, Found::Damaged) => Found::Damaged,
-        (Found::Nothing, Found::Nothing) => Found::Nothing,
+        // No slot is `Former` by itself.
+        (Found::Nothing | Found::Former(_), Found::Nothing | Found::Former(_)) => Found::Nothing,
     })
 }
 
@@ -177,6 +185,31 @@ mod tests {
                 Found::State(Box::new(expected.0.clone()), expected.1),
                 "{cut}"
             );
+        }
+    }
+
+    #[test]
+    fn what_was_given_to_something_else_is_no_store_any_more() {
+        let file = file();
+        let (new, used) = (state(0), state(1));
+        put(&file, &new, 1);
+        // A store that has not been written to a second time.
+        assert_eq!(read(&file).unwrap(), Found::State(Box::new(new), 1));
+        put(&file, &state(2), 2);
+        put(&file, &used, 3);
+        for cut in [17, 100, 512, 4096] {
+            file.write_all_at(&vec![0; 4096 - 16], 16).unwrap();
+            file.write_all_at(&encode(&state(0), 4).unwrap()[..cut], 0)
+                .unwrap();
+            let torn = read(&file).unwrap();
+            assert!(
+                matches!(torn, Found::State(_, 3 | 4)),
+                "{cut}: a slot of ours counts when it is not whole"
+            );
+        }
+        for foreign in [[0; 512], [0xeb; 512]] {
+            file.write_all_at(&foreign, 0).unwrap();
+            assert_eq!(read(&file).unwrap(), Found::Former(Box::new(used.clone())));
         }
     }
 

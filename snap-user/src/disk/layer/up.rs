@@ -285,6 +285,10 @@ fn settle(dm: &Dm, path: &Path) -> Result<(), DiskError> {
             State::Active | State::Merging => false,
         };
         if done && !live.contains(&Live::Snapshot) && !live.contains(&Live::Merging) {
+            if let Err(error) = store.alone() {
+                eprintln!("freezeframe: {error}");
+                return Ok(());
+            }
             discard::drop_record(dm, &mut store, &record, &live)?;
             eprintln!(
                 "freezeframe: snapshot {} is gone: it was {}",

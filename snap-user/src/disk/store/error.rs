@@ -32,6 +32,22 @@ pub enum StoreError {
         /// What.
         content: String,
     },
+    /// It was a store with snapshots, and its first header is something else now.
+    #[error("{device} was a store, of which only the second copy of the header is left, and snapshots are on it ({snapshots}); if they are not needed any more, give them up with `dd if=/dev/zero of={device} bs=64K count=2 conv=fsync`", device = device.display())]
+    Former {
+        /// The device.
+        device: PathBuf,
+        /// Their IDs; may be empty.
+        snapshots: String,
+    },
+    /// Something else has been put on it that left the header.
+    #[error("{device} has the header of a store, and holds {content} as well: nothing is written to it; if the store is not needed any more, end it with `dd if=/dev/zero of={device} bs=512 count=1 conv=fsync`", device = device.display())]
+    Shared {
+        /// The device.
+        device: PathBuf,
+        /// What.
+        content: String,
+    },
     /// It has no room for even an empty slice.
     #[error("cannot use {} as a store: it has {}, and a store needs 3 MiB at least", device.display(), bytes(sectors * 512))]
     TooSmall {
