@@ -43,8 +43,9 @@ pub struct Frozen {
 ///
 /// When it is not active: then there is no frozen origin.
 pub fn paths(prefix: &str) -> Result<Vec<Frozen>, DiskError> {
+    let (store, id) = find::snapshot(prefix)?;
     let dm = Dm::open()?;
-    let record = active(&dm, prefix)?;
+    let record = active(&dm, &Store::open(&store)?, &id)?;
     record
         .devices
         .iter()
@@ -58,12 +59,17 @@ pub fn paths(prefix: &str) -> Result<Vec<Frozen>, DiskError> {
         .collect()
 }
 
-fn active(dm: &Dm, prefix: &str) -> Result<Record, DiskError> {
-    let (store, id) = find::snapshot(prefix)?;
-    let record = Store::open(&store)?.record(&id)?.clone();
-    let live = live::all(dm, &record)?;
-    let (why, remedy) = match live::effective(&record, &live) {
-        State::Active if live.contains(&Live::Snapshot) => return Ok(record),
+fn active(dm: &Dm, store: &Store, id: &str) -> Result<Record, DiskError> {
+    let record = store.record(id)?;
+    is_frozen(record, &live::all(dm, record)?)?;
+    Ok(record.clone())
+}
+
+/// Refuses where the origins are not as at the instant.
+fn is_frozen(record: &Record, live: &[Live]) -> Result<(), DiskError> {
+    let id = record.id.clone();
+    let (why, remedy) = match live::effective(record, live) {
+        State::Active if live.contains(&Live::Snapshot) => return Ok(()),
         State::Active => (
             "its tops do not run on the store".to_owned(),
             "start the layers with `freezeframe layer up`".to_owned(),
@@ -95,8 +101,11 @@ fn active(dm: &Dm, prefix: &str) -> Result<Record, DiskError> {
 ///
 /// When the snapshot is not active, or the mount fails; nothing is left of it then.
 pub fn mount(prefix: &str, point: &Path, wanted: Option<&str>, view: View) -> Result<(), DiskError> {
+    let (store, id) = find::snapshot(prefix)?;
     let dm = Dm::open()?;
-    let record = active(&dm, prefix)?;
+    // Locked until it is mounted: a commit looks for the view, under the lock too, before it changes the origin.
+    let store = Store::lock(&store)?;
+    let record = active(&dm, &store, &id)?;
     let index = choose(&record, wanted)?;
     let device = &record.devices[index];
     let origin = dm.node(&record.origin(index).name)?;
@@ -251,9 +260,25 @@ fn name_of(source: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{choose, options, reads_without_writing};
-    use crate::disk::record::FsRecord;
+    use super::{choose, is_frozen, options, reads_without_writing};
+    use crate::disk::live::Live;
     use crate::disk::record::tests::record;
+    use crate::disk::record::{FsRecord, State};
+
+    #[test]
+    fn an_origin_is_shown_only_while_it_is_frozen() {
+        let mut record = record("00c0ffee", &[]);
+        assert!(is_frozen(&record, &[Live::Snapshot]).is_ok());
+        assert!(is_frozen(&record, &[Live::Old]).is_err());
+        for (state, says) in [
+            (State::Merging, "neither old nor new"),
+            (State::Discarding, "being discarded"),
+        ] {
+            record.state = state;
+            let error = is_frozen(&record, &[Live::Snapshot]).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
 
     #[test]
     fn a_device_is_named_by_mount_point_or_top() {
