@@ -142,9 +142,13 @@ fn explain(refusal: &Refusal, source: &io::Error) -> (FailureKind, String) {
     let address = refusal.detail;
     match refusal.reason {
         abi::REASON_NO_TARGETS => (Target, "none is named; name one with --pid".into()),
-        abi::REASON_TOO_MANY_TARGETS => {
-            (Target, format!("more than {} are named; take several snapshots", abi::MAX_TARGETS))
-        }
+        abi::REASON_TOO_MANY_TARGETS => (
+            Target,
+            format!(
+                "they are more than {}; name fewer, or leave some out (with --all: --exempt PID or NAME)",
+                abi::MAX_TARGETS
+            ),
+        ),
         abi::REASON_NO_SUCH_PROCESS => {
             (Target, "no such process; see `ps -e` (a thread's id is not enough: name its process)".into())
         }

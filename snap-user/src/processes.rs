@@ -59,9 +59,11 @@ fn everyone(exempt: &[String]) -> io::Result<Vec<i32>> {
             continue;
         };
         // Who is gone meanwhile is none of them.
-        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+        let Ok(status) = fs::read(format!("/proc/{pid}/status")) else {
             continue;
         };
+        // Who has a name that is no text is one of them all the same.
+        let status = String::from_utf8_lossy(&status);
         let pid_text = pid.to_string();
         let named = |exempt: &String| *exempt == pid_text || Some(exempt.as_str()) == comm(&status);
         if has_memory(&status) && pid_text != own && !exempt.iter().any(named) {

@@ -66,8 +66,9 @@ fn group_of(pid: i32) -> Option<PathBuf> {
 
 /// What may have to be kept twice.
 fn private_bytes(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    Some(status_bytes(&text))
+    // The process's name need not be text.
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    Some(status_bytes(&String::from_utf8_lossy(&status)))
 }
 
 fn status_bytes(status: &str) -> u64 {

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use snap_common::abi;
 
 use crate::disk::ask::{Filesystems, Search, Unfreezable};
 use crate::disk::blockdev::Devno;
@@ -20,6 +21,7 @@ mod kinds;
 mod written;
 
 pub use kinds::{Hold, hold_of};
+use written::Written;
 
 /// Why a filesystem cannot be frozen. Nothing is changed.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +64,19 @@ pub enum ChooseError {
     /// `auto` or `all`, and there is none.
     #[error("cannot choose filesystems: {0}; name one with --fs")]
     None(&'static str),
+    /// The module does not take so many.
+    #[error(
+        "cannot freeze {count} {what} in one take: {most} are the most; leave some out (with --all: --exempt MOUNT), or take several \
+         snapshots"
+    )]
+    TooMany {
+        /// How many there are.
+        count: usize,
+        /// Filesystems, or devices.
+        what: &'static str,
+        /// How many there may be.
+        most: u32,
+    },
     /// The image would go the way of what is discarded.
     #[error(
         "cannot write the image to {point}: what is written there after the instant is discarded at shutdown; write it to a filesystem \
@@ -70,6 +85,14 @@ pub enum ChooseError {
     Output {
         /// The mount point.
         point: PathBuf,
+    },
+    /// Another one is mounted over it.
+    #[error("cannot freeze {} ({kind}): another filesystem is mounted over it; unmount that", point.display())]
+    Hidden {
+        /// The mount point.
+        point: PathBuf,
+        /// The filesystem's type.
+        kind: String,
     },
     /// It can be seen, but not opened.
     #[error("cannot open {}: {cause}; check the mount", point.display())]
@@ -122,6 +145,7 @@ pub fn choose(
         seen.retain(|seen| seen.mount.devno != exempt.devno);
     }
     let mut chosen: Vec<Chosen> = Vec::new();
+    let mut missed = Vec::new();
     for Seen { mount, root, hold } in seen {
         // What does not freeze is not snapshotted either, whatever it is on.
         let devices = match hold {
@@ -134,18 +158,21 @@ pub fn choose(
         if hold == Hold::Freeze && devices.is_empty() || chosen.iter().any(twice) {
             continue; // seen before: a bind mount, another namespace
         }
-        let path = root.join(mount.point.strip_prefix("/").unwrap_or(&mount.point));
-        let fd = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-        chosen.push(Chosen {
-            fd: fd.map_err(|error| ChooseError::Open {
-                point: mount.point.clone(),
-                cause: error.into(),
-            })?,
-            mount,
-            devices,
-            hold,
-            together: false,
-        });
+        match open(&root, &mount) {
+            Ok(fd) => chosen.push(Chosen {
+                fd,
+                mount,
+                devices,
+                hold,
+                together: false,
+            }),
+            Err(error) => missed.push((mount.devno, error)),
+        }
+    }
+    // Another of its mounts may have done.
+    let done = |devno| chosen.iter().any(|chosen| chosen.mount.devno == devno);
+    if let Some((_, error)) = missed.into_iter().find(|(devno, _)| !done(*devno)) {
+        return Err(error);
     }
     if chosen.is_empty() {
         return Err(ChooseError::None(match wanted.search {
@@ -157,6 +184,24 @@ pub fn choose(
         }));
     }
     Ok(in_order(chosen, &mounts))
+}
+
+/// A descriptor on a filesystem: on that one, not on what hides it.
+fn open(root: &Path, mount: &Mount) -> Result<OwnedFd, ChooseError> {
+    let path = root.join(mount.point.strip_prefix("/").unwrap_or(&mount.point));
+    let failed = |cause| ChooseError::Open {
+        point: mount.point.clone(),
+        cause,
+    };
+    let fd = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| failed(errno.into()))?;
+    if mounts::id_of(&fd).map_err(failed)? != mount.id {
+        return Err(ChooseError::Hidden {
+            point: mount.point.clone(),
+            kind: mount.kind.clone(),
+        });
+    }
+    Ok(fd)
 }
 
 fn in_order(chosen: Vec<Chosen>, mounts: &[Mount]) -> Vec<Chosen> {
@@ -275,24 +320,30 @@ fn mount_at<'a>(path: &Path, what: &'static str, mounts: &'a [Mount]) -> Result<
     Ok(mount)
 }
 
-/// Those of the whole machine, in every mount namespace that has a process.
+/// Those of the whole machine that can freeze and are written to.
 fn everywhere(mounts: &[Mount]) -> Vec<Seen> {
-    let mut seen: Vec<_> = mounts.iter().map(Seen::here).collect();
-    let mut namespaces = BTreeSet::new();
-    namespaces.insert(namespace("self"));
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
-        if namespaces.insert(namespace(&pid.to_string())) {
-            seen.extend(seen_by(pid));
-        }
-    }
+    let mut seen = of_everyone(mounts);
     let read_only = |mount: &Mount| mount.options.split(',').any(|option| option == "ro");
     seen.retain(|seen| cannot_freeze(&seen.mount).is_none() && !read_only(&seen.mount));
     seen
 }
 
-fn namespace(process: &str) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/{process}/ns/mnt")).ok()
+/// What is mounted anywhere: what we see first, then what processes see that have another mount namespace, or another root in one.
+fn of_everyone(mounts: &[Mount]) -> Vec<Seen> {
+    let mut seen: Vec<_> = mounts.iter().map(Seen::here).collect();
+    let mut views = BTreeSet::from([view("self")]);
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        if views.insert(view(&pid.to_string())) {
+            seen.extend(seen_by(pid));
+        }
+    }
+    seen
+}
+
+/// What a process's list of mounts depends on: one with another root is not shown what it cannot reach.
+fn view(process: &str) -> [Option<PathBuf>; 2] {
+    ["ns/mnt", "root"].map(|what| fs::read_link(format!("/proc/{process}/{what}")).ok())
 }
 
 fn seen_by(pid: i32) -> Vec<Seen> {
@@ -308,31 +359,43 @@ fn seen_by(pid: i32) -> Vec<Seen> {
         .collect()
 }
 
-/// Those on which processes have regular files open for writing, or mapped for it.
+/// Those on which processes have files open for writing, or mapped for it.
 fn written_to(pids: &[i32], mounts: &[Mount]) -> Vec<Seen> {
-    let mut seen = Vec::new();
-    for pid in pids {
-        let of_process = seen_by(*pid);
-        for path in written::paths(*pid) {
-            let innermost = of_process
-                .iter()
-                .filter(|seen| path.starts_with(&seen.mount.point))
-                .max_by_key(|seen| seen.mount.point.components().count());
-            let Some(found) = innermost else { continue };
-            // An overlay's upper folder is a path of whoever mounted it.
-            if found.mount.kind == "overlay" {
-                seen.push(Seen::here(beneath(&found.mount, mounts)));
-            } else {
-                seen.push(Seen {
-                    mount: found.mount.clone(),
-                    root: found.root.clone(),
-                    hold: Hold::Freeze,
-                });
-            }
+    let everyones = of_everyone(mounts);
+    let mut wanted: Vec<Devno> = Vec::new();
+    for file in pids.iter().flat_map(|pid| written::by(*pid)) {
+        let on = |file: Written| everyones.iter().find(|seen| file.is_on(&seen.mount));
+        let Some(found) = on(file).or_else(|| on(file.by_number())) else {
+            continue; // memory, or mounted nowhere any more
+        };
+        // An overlay's upper folder is a path of whoever mounted it.
+        let devno = beneath(&found.mount, mounts).devno;
+        if !wanted.contains(&devno) {
+            wanted.push(devno);
         }
     }
-    seen.retain(|seen| cannot_freeze(&seen.mount).is_none());
+    // All mounts of each, for some may be hidden.
+    let mut seen = everyones;
+    seen.retain(|seen| wanted.contains(&seen.mount.devno) && cannot_freeze(&seen.mount).is_none());
     seen
+}
+
+/// Refuses more filesystems and devices than one call of the module takes. `unions`: how many filesystems there are besides.
+///
+/// # Errors
+///
+/// When there are more.
+pub fn refuse_too_many(chosen: &[Chosen], unions: usize) -> Result<(), ChooseError> {
+    let devices = chosen.iter().map(|chosen| chosen.devices.len()).sum();
+    at_most(chosen.len() + unions, "filesystems", abi::MAX_FILESYSTEMS)?;
+    at_most(devices, "devices of filesystems", abi::MAX_SWITCHES)
+}
+
+fn at_most(count: usize, what: &'static str, most: u32) -> Result<(), ChooseError> {
+    if count > most as usize {
+        return Err(ChooseError::TooMany { count, what, most });
+    }
+    Ok(())
 }
 
 /// Refuses to write an image to a filesystem whose changes will be discarded, and the image with them.
@@ -341,16 +404,19 @@ fn written_to(pids: &[i32], mounts: &[Mount]) -> Vec<Seen> {
 ///
 /// When it lies on one of them.
 pub fn refuse_output(chosen: &[Chosen], output: Option<&File>) -> Result<(), ChooseError> {
-    let Some(device) = output
-        .and_then(|file| file.metadata().ok())
-        .map(|metadata| metadata.dev())
-    else {
-        return Ok(());
+    let Some(output) = output else { return Ok(()) };
+    let mounts = mounts::mounts().map_err(ChooseError::Mounts)?;
+    let id = mounts::id_of(output).map_err(ChooseError::Mounts)?;
+    // A daemon's client may have opened it where only it sees.
+    let seen = of_everyone(&mounts);
+    let on = match seen.iter().find(|seen| seen.mount.id == id) {
+        Some(seen) => beneath(&seen.mount, &mounts).devno,
+        None => Devno::from(output.metadata().map_err(ChooseError::Mounts)?.dev()),
     };
-    let on = |chosen: &&Chosen| rustix::fs::fstat(&chosen.fd).is_ok_and(|stat| stat.st_dev == device);
     // What is read-only for the instant keeps what is written to it.
     let mut switched = chosen.iter().filter(|chosen| chosen.hold == Hold::Freeze);
-    match switched.find(on) {
+    // By the mount's number: a file on btrfs has that of its subvolume.
+    match switched.find(|chosen| chosen.mount.devno == on) {
         Some(chosen) => Err(ChooseError::Output {
             point: chosen.mount.point.clone(),
         }),
@@ -360,9 +426,12 @@ pub fn refuse_output(chosen: &[Chosen], output: Option<&File>) -> Result<(), Cho
 
 #[cfg(test)]
 mod tests {
-    use super::{Hold, named, together};
+    use std::path::Path;
+
+    use super::{ChooseError, Hold, Mount, at_most, named, of_everyone, open, together};
     use crate::disk::ask::Unfreezable;
     use crate::disk::mounts::tests::mount;
+    use crate::disk::mounts::{id_of, mounts};
 
     /// How `/` freezes if it is of that kind.
     fn root(kind: &str, mode: Unfreezable) -> Result<Vec<Hold>, String> {
@@ -411,5 +480,38 @@ mod tests {
             .map(|seen| (seen.mount.kind.as_str(), seen.hold))
             .collect();
         assert_eq!(kinds, [("overlay", Hold::ReadOnly), ("tmpfs", Hold::ReadOnly)]);
+    }
+
+    #[test]
+    fn what_is_opened_is_what_was_meant() {
+        let id = id_of(std::fs::File::open("/proc").unwrap()).unwrap();
+        let proc = Mount {
+            id,
+            ..mount("/proc", "proc", "rw")
+        };
+        assert!(open(Path::new("/"), &proc).is_ok());
+        let hidden = Mount { id: id + 1, ..proc };
+        assert!(matches!(
+            open(Path::new("/"), &hidden),
+            Err(ChooseError::Hidden { .. })
+        ));
+    }
+
+    #[test]
+    fn more_than_the_module_takes_are_refused_with_a_way_out() {
+        assert!(at_most(256, "filesystems", 256).is_ok());
+        let error = at_most(257, "filesystems", 256).unwrap_err().to_string();
+        assert!(
+            error.contains("257") && error.contains("--exempt MOUNT"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn every_mount_is_seen_once_from_here() {
+        let mounts = mounts().unwrap();
+        let seen = of_everyone(&mounts);
+        let here = seen.iter().filter(|seen| seen.root == Path::new("/"));
+        assert_eq!(here.count(), mounts.len());
     }
 }

@@ -57,6 +57,7 @@ impl Half {
         if wish.store.is_some() && wish.at_shutdown == AtShutdown::Discard {
             choose::refuse_output(&chosen, output)?;
         }
+        choose::refuse_too_many(&chosen, lowers.len())?;
         let armed = match &wish.store {
             Some(store) => Some(arm(wish, store, &chosen, pids)?),
             None => None,
@@ -143,7 +144,7 @@ impl Half {
             match prepared.attach(instant_unix_ns) {
                 Ok(union) => {
                     report.unions = unions(&union);
-                    active.union = Some(union);
+                    active.union = Some(Unsettled(Some(union)));
                 }
                 Err(error) => {
                     if let Err(merge) = active.give_up() {
@@ -207,11 +208,12 @@ impl Half {
     }
 }
 
-/// A disk's half that is taken, while the rest of the take goes on.
+/// A disk's half that is taken, while the rest of the take goes on. When it is dropped before that is over, nothing is left of it.
 #[derive(Debug)]
 pub struct Active {
+    // In the order in which they go: merging back may take a while.
+    union: Option<Unsettled>,
     snapshot: Option<Taken>,
-    union: Option<Union>,
     report: DiskReport,
 }
 
@@ -225,6 +227,9 @@ impl Active {
         if let Some(snapshot) = self.snapshot {
             snapshot.keep()?;
         }
+        if let Some(union) = self.union {
+            union.keep();
+        }
         Ok(self.report)
     }
 
@@ -234,12 +239,28 @@ impl Active {
     ///
     /// When it cannot be merged back.
     pub fn give_up(self) -> anyhow::Result<()> {
-        if let Some(union) = &self.union {
-            union::life::give_up(union);
-        }
+        drop(self.union);
         match self.snapshot {
             Some(snapshot) => snapshot.merge_back(),
             None => Ok(()),
+        }
+    }
+}
+
+/// A union whose take is not over. When it is dropped, it is given up.
+#[derive(Debug)]
+struct Unsettled(Option<Union>);
+
+impl Unsettled {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if let Some(union) = &self.0 {
+            union::life::give_up(union);
         }
     }
 }

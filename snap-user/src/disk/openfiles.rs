@@ -1,14 +1,18 @@
 //! Who has files of a filesystem open, from `/proc`: to tell the user, never to decide; the kernel does that.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::disk::blockdev::Devno;
+use crate::disk::mounts::{self, Mount, field};
 
 /// How many are named in a message or a report; the others are counted.
 pub const NAMED: usize = 50;
@@ -83,22 +87,33 @@ pub fn lines(files: &[OpenFile]) -> String {
     text
 }
 
-fn of_every_process(look: impl Fn(&Process) -> Vec<OpenFile>) -> Vec<OpenFile> {
+fn of_every_process(look: impl Fn(&Process<'_>) -> Vec<OpenFile>) -> Vec<OpenFile> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids: Vec<_> = entries
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
         .collect();
     pids.sort_unstable();
+    let ours = ids(mounts::mounts());
     pids.into_iter()
-        .flat_map(|pid| look(&Process::new(pid)))
+        .flat_map(|pid| look(&Process::new(pid, &ours)))
         .collect()
 }
 
-struct Process {
+/// The filesystems of mounts, by the mounts' ids: what a descriptor says of itself.
+type Ids = BTreeMap<u32, Devno>;
+
+fn ids(mounts: io::Result<Vec<Mount>>) -> Ids {
+    let mounts = mounts.unwrap_or_default().into_iter();
+    mounts.map(|mount| (mount.id, mount.devno)).collect()
+}
+
+struct Process<'a> {
     pid: i32,
     name: String,
-    /// The filesystems of the mounts that it sees, by the mounts' ids: what a descriptor says of itself.
-    mounts: BTreeMap<u32, Devno>,
+    /// Of the mounts that it sees.
+    mounts: Ids,
+    /// Of those that we see: more than it does, where it has another root.
+    ours: &'a Ids,
 }
 
 struct Descriptor {
@@ -108,13 +123,14 @@ struct Descriptor {
     deleted: bool,
 }
 
-impl Process {
-    fn new(pid: i32) -> Self {
-        let read = |what: &str| fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
+impl<'a> Process<'a> {
+    fn new(pid: i32, ours: &'a Ids) -> Self {
+        let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
         Self {
             pid,
-            name: read("comm").trim_end().to_owned(),
-            mounts: read("mountinfo").lines().filter_map(mount_id).collect(),
+            name: String::from_utf8_lossy(&name).trim_end().to_owned(),
+            mounts: ids(mounts::of_process(pid)),
+            ours,
         }
     }
 
@@ -136,9 +152,12 @@ impl Process {
                 let info = fs::read_to_string(format!("/proc/{}/fdinfo/{fd}", self.pid)).ok()?;
                 let info = Info::parse(&info)?;
                 let metadata = fs::metadata(entry.path()).ok()?;
-                // A descriptor that came from another namespace is of a mount that is not seen here.
-                let on = self.mounts.get(&info.mount).copied();
-                if on.unwrap_or_else(|| Devno::from(metadata.dev())) != filesystem {
+                // A descriptor that came from another namespace is of a mount that is seen neither there nor here.
+                let on = self
+                    .mounts
+                    .get(&info.mount)
+                    .or_else(|| self.ours.get(&info.mount));
+                if on.copied().unwrap_or_else(|| Devno::from(metadata.dev())) != filesystem {
                     return None;
                 }
                 let kind = metadata.file_type();
@@ -168,17 +187,25 @@ impl Process {
     }
 
     fn mapped(&self, point: &Path) -> Vec<OpenFile> {
-        let maps = fs::read_to_string(format!("/proc/{}/maps", self.pid)).unwrap_or_default();
+        let maps = fs::read(format!("/proc/{}/maps", self.pid)).unwrap_or_default();
         let mut paths: Vec<_> = maps
-            .lines()
-            .filter_map(|line| line.find('/').map(|at| &line[at..]))
-            .filter(|path| Path::new(path).starts_with(point))
-            .map(str::to_owned)
+            .split(|byte| *byte == b'\n')
+            .filter_map(mapped_path)
+            .filter(|path| path.starts_with(point))
             .collect();
         paths.sort_unstable();
         paths.dedup();
-        paths.into_iter().map(|path| self.open(None, path)).collect()
+        paths
+            .into_iter()
+            .map(|path| self.open(None, path.display().to_string()))
+            .collect()
     }
+}
+
+/// The path in a line of `maps`, which need not be text.
+fn mapped_path(line: &[u8]) -> Option<&Path> {
+    let begin = line.iter().position(|byte| *byte == b'/')?;
+    Some(Path::new(OsStr::from_bytes(&line[begin..])))
 }
 
 /// What `fdinfo` says.
@@ -191,32 +218,23 @@ struct Info {
 impl Info {
     /// `flags:` are octal; the lowest two bits tell whether it is read, written or both.
     fn parse(text: &str) -> Option<Self> {
-        let field = |name| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(name))
-                .map(str::trim)
-        };
-        let flags = u32::from_str_radix(field("flags:")?, 8).ok()?;
+        let flags = u32::from_str_radix(field(text, "flags:")?, 8).ok()?;
         Some(Self {
             writable: flags & 3 != 0,
-            mount: field("mnt_id:")?.parse().ok()?,
+            mount: field(text, "mnt_id:")?.parse().ok()?,
         })
     }
-}
-
-/// The id of a mount and the number of its filesystem, from a line of `mountinfo`.
-fn mount_id(line: &str) -> Option<(u32, Devno)> {
-    let mut words = line.split(' ');
-    Some((words.next()?.parse().ok()?, words.nth(1)?.parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::fs::MetadataExt as _;
 
-    use super::{Info, OpenFile, Process, lines, mount_id};
+    use super::{Ids, Info, OpenFile, Process, lines, mapped_path};
     use crate::disk::blockdev::Devno;
+    use crate::disk::mounts;
 
     #[test]
     fn descriptors_tell_of_themselves() {
@@ -227,10 +245,26 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_has_an_id_and_a_filesystem() {
-        let line = "36 35 98:0 /root /point rw - ext3 /dev/root rw";
-        assert_eq!(mount_id(line), Some((36, "98:0".parse().unwrap())));
-        assert_eq!(mount_id(""), None);
+    fn a_mapped_path_need_not_be_text() {
+        let line = b"7f00-7f10 r-xp 00000000 08:01 12   /srv/caf\xe9 x";
+        let path = mapped_path(line).unwrap();
+        assert!(path.starts_with("/srv"));
+        assert_eq!(path.as_os_str().as_bytes(), b"/srv/caf\xe9 x");
+        assert_eq!(mapped_path(b"7f00-7f10 rw-p 00000000 00:00 0 [heap]"), None);
+    }
+
+    #[test]
+    fn who_has_another_root_is_looked_up_in_our_mounts() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join("file")).unwrap();
+        // As of btrfs: no file has the number of its mount.
+        let number: Devno = "0:4000".parse().unwrap();
+        let ours = Ids::from([(mounts::id_of(&file).unwrap(), number)]);
+        let us = Process {
+            mounts: Ids::new(),
+            ..Process::new(i32::try_from(std::process::id()).unwrap(), &ours)
+        };
+        assert!(!us.descriptors(number).is_empty());
     }
 
     #[test]
@@ -238,7 +272,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let file = File::create(&path).unwrap();
-        let us = Process::new(i32::try_from(std::process::id()).unwrap());
+        let none = Ids::new();
+        let us = Process::new(i32::try_from(std::process::id()).unwrap(), &none);
         let on = us
             .mounts
             .values()

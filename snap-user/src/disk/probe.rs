@@ -38,8 +38,10 @@ fn known_user(devno: Devno) -> io::Result<Option<String>> {
     if let Some(mount) = mounts()?.into_iter().find(|mount| mount.is_on(devno)) {
         return Ok(Some(format!("it is mounted on {}", mount.point.display())));
     }
-    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
-    if swap_devices(&swaps).any(|path| blockdev::devno(Path::new(path)).is_ok_and(|found| found == devno)) {
+    let swaps = fs::read("/proc/swaps").unwrap_or_default();
+    if swap_devices(&String::from_utf8_lossy(&swaps))
+        .any(|path| blockdev::devno(Path::new(path)).is_ok_and(|found| found == devno))
+    {
         return Ok(Some("it is swap space".to_owned()));
     }
     let holders: Vec<_> = blockdev::holders(devno)

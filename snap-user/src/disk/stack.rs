@@ -1,11 +1,13 @@
 //! What lies below what: the devices below a filesystem, and the filesystems below a device (where a loop device's file is).
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::disk::blockdev::{self, Devno};
-use crate::disk::mounts::Mount;
+use crate::disk::mounts::{self, Mount};
 
 /// The devices that a filesystem is on: one, but for btrfs. Empty: it has none.
 #[must_use]
@@ -74,8 +76,9 @@ fn disk_of(device: Devno) -> Option<Devno> {
 
 /// The file behind a loop device.
 fn backing_file(device: Devno) -> Option<PathBuf> {
-    let text = fs::read_to_string(blockdev::sysfs(device).join("loop/backing_file")).ok()?;
-    Some(PathBuf::from(text.trim_end()))
+    let mut path = fs::read(blockdev::sysfs(device).join("loop/backing_file")).ok()?;
+    path.pop_if(|last| *last == b'\n');
+    Some(PathBuf::from(OsString::from_vec(path)))
 }
 
 /// The files that a device rests on, where there are loop devices below it.
@@ -124,13 +127,14 @@ fn depth_within(device: Devno, mounts: &[Mount], limit: usize) -> usize {
 ///
 /// When `/proc` is not there.
 pub fn swaps(mounts: &[Mount]) -> io::Result<Vec<(PathBuf, Vec<Devno>)>> {
-    let text = fs::read_to_string("/proc/swaps")?;
+    let text = fs::read("/proc/swaps")?;
     let areas = text
-        .lines()
+        .split(|byte| *byte == b'\n')
         .skip(1)
-        .filter_map(|line| line.split_whitespace().next());
+        .filter_map(|line| line.split(|byte| byte.is_ascii_whitespace()).next())
+        .filter(|path| !path.is_empty());
     Ok(areas
-        .map(PathBuf::from)
+        .map(mounts::path)
         .map(|path| {
             let devices = match blockdev::devno(&path) {
                 Ok(device) => below(device),

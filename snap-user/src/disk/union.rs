@@ -210,6 +210,7 @@ mod tests {
     #[test]
     fn an_overlay_of_ours_is_known_by_its_source() {
         let mut mount = Mount {
+            id: 0,
             devno: "0:50".parse().unwrap(),
             root: "/".into(),
             point: "/srv".into(),

@@ -1,8 +1,8 @@
 //! How a kind of filesystem is held up, and what it rests on.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use crate::disk::mounts::Mount;
+use crate::disk::mounts::{self, Mount};
 use crate::disk::stack;
 
 /// How the writers of a filesystem are held up.
@@ -66,17 +66,16 @@ pub fn beneath<'a>(mount: &'a Mount, mounts: &'a [Mount]) -> &'a Mount {
         return mount;
     }
     upper_of(mount)
-        .and_then(|upper| stack::mount_of(Path::new(upper), mounts))
+        .and_then(|upper| stack::mount_of(&upper, mounts))
         .unwrap_or(mount)
 }
 
 /// Where an overlay writes to, as whoever mounted it names it.
 #[must_use]
-pub fn upper_of(overlay: &Mount) -> Option<&str> {
-    overlay
-        .options
-        .split(',')
-        .find_map(|option| option.strip_prefix("upperdir="))
+pub fn upper_of(overlay: &Mount) -> Option<PathBuf> {
+    let mut options = overlay.options.split(',');
+    let upper = options.find_map(|option| option.strip_prefix("upperdir="))?;
+    Some(mounts::path(upper.as_bytes()))
 }
 
 #[cfg(test)]
@@ -96,6 +95,13 @@ mod tests {
         ];
         assert_eq!(beneath(&mounts[1], &mounts), &mounts[0]);
         assert_eq!(beneath(&mounts[0], &mounts), &mounts[0]);
+        // The kernel writes the blank so.
+        let mounts = [
+            mount("/", "ext4", "rw"),
+            mount("/a b", "xfs", "rw"),
+            mount("/merged", "overlay", r"rw,lowerdir=/l,upperdir=/a\040b/u"),
+        ];
+        assert_eq!(beneath(&mounts[2], &mounts), &mounts[1]);
     }
 
     #[test]

@@ -1,55 +1,100 @@
-//! The files that a process may write to.
+//! The files that a process may write to, by the filesystems that they are on. Not by their paths: those are seen from our root, and
+//! the process may have another one.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::FileTypeExt as _;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
-/// Files that a process may write to, as it sees them.
+use crate::disk::blockdev::Devno;
+use crate::disk::mounts::{Mount, field};
+
+/// Where a file is that a process may write to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The id of the mount by which it was opened. `None`: it is mapped, and none is told.
+    mount: Option<u32>,
+    /// The number of its filesystem. Of a file on btrfs that is open it is its subvolume's, which no mount has.
+    devno: Devno,
+}
+
+impl Written {
+    /// Whether it is on that mount, or on another one of the filesystem where none is told.
+    #[must_use]
+    pub fn is_on(&self, mount: &Mount) -> bool {
+        match self.mount {
+            Some(id) => mount.id == id,
+            None => mount.devno == self.devno,
+        }
+    }
+
+    /// The same, for a file that came from a mount which nobody sees: another one of its filesystem will do.
+    #[must_use]
+    pub const fn by_number(self) -> Self {
+        Self { mount: None, ..self }
+    }
+}
+
+/// Files that a process may write to: regular ones, and devices.
 #[must_use]
-pub fn paths(pid: i32) -> Vec<PathBuf> {
-    let folder = PathBuf::from(format!("/proc/{pid}/fd"));
-    let descriptors = fs::read_dir(&folder).into_iter().flatten().flatten();
+pub fn by(pid: i32) -> Vec<Written> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
     let open = descriptors.filter_map(|entry| {
-        let info = fs::read_to_string(format!(
-            "/proc/{pid}/fdinfo/{}",
-            entry.file_name().to_string_lossy()
-        ))
-        .ok()?;
-        let regular = fs::metadata(entry.path()).ok()?.file_type();
-        if !is_writable(&info) || regular.is_socket() || regular.is_fifo() || regular.is_char_device() {
+        let fd = entry.file_name().into_string().ok()?;
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
+        let metadata = fs::metadata(entry.path()).ok()?;
+        let kind = metadata.file_type();
+        if !is_writable(&info) || kind.is_socket() || kind.is_fifo() || kind.is_char_device() {
             return None;
         }
-        fs::read_link(entry.path()).ok()
+        Some(Written {
+            mount: Some(field(&info, "mnt_id:")?.parse().ok()?),
+            devno: Devno::from(metadata.dev()),
+        })
     });
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let mapped = maps.lines().filter_map(mapped_for_writing).map(PathBuf::from);
-    let paths: BTreeSet<_> = open.chain(mapped).filter(|path| path.is_absolute()).collect();
-    paths.into_iter().collect()
+    // Its paths need not be text.
+    let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let mapped = maps
+        .split(|byte| *byte == b'\n')
+        .filter_map(mapped_for_writing)
+        .map(|devno| Written { mount: None, devno });
+    let mut written: Vec<Written> = Vec::new();
+    for file in open.chain(mapped) {
+        if !written.contains(&file) {
+            written.push(file);
+        }
+    }
+    written
 }
 
 /// `flags:` of a descriptor, octal; the lowest two bits tell whether it is read, written or both.
 fn is_writable(info: &str) -> bool {
-    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-    flags
-        .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok())
+    field(info, "flags:")
+        .and_then(|flags| u32::from_str_radix(flags, 8).ok())
         .is_some_and(|flags| flags & 3 != 0)
 }
 
-/// The file of a line of `maps` that is shared and writable.
-fn mapped_for_writing(line: &str) -> Option<&str> {
-    let mut words = line.split_whitespace();
+/// The filesystem of a line of `maps` that is shared and writable. `show_map_vma` takes the number from the superblock, as
+/// `show_mountinfo` does (6.1 to 6.12), so it is that of the mount on btrfs, too.
+fn mapped_for_writing(line: &[u8]) -> Option<Devno> {
+    let mut words = line.split(|byte| *byte == b' ');
     let access = words.nth(1)?;
-    let path = words.nth(3)?;
-    (access.starts_with("rw") && access.ends_with('s') && path.starts_with('/')).then(|| {
-        // The path may have blanks.
-        line.find(path).map_or(path, |at| &line[at..])
-    })
+    if !access.starts_with(b"rw") || !access.ends_with(b"s") {
+        return None;
+    }
+    let (major, minor) = str::from_utf8(words.nth(1)?).ok()?.split_once(':')?;
+    let number = |text| u32::from_str_radix(text, 16).ok();
+    let (major, minor) = (number(major)?, number(minor)?);
+    Some(Devno { major, minor })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{is_writable, mapped_for_writing};
+    use super::{Written, is_writable, mapped_for_writing};
+    use crate::disk::blockdev::Devno;
+    use crate::disk::mounts::Mount;
+    use crate::disk::mounts::tests::mount;
 
     #[test]
     fn descriptors_tell_whether_they_write() {
@@ -60,15 +105,41 @@ mod tests {
     }
 
     #[test]
-    fn only_shared_and_writable_mappings_of_files_count() {
-        let line = "7f00-7f10 rw-s 00000000 08:01 12   /srv/a file";
-        assert_eq!(mapped_for_writing(line), Some("/srv/a file"));
+    fn only_shared_and_writable_mappings_count() {
         for line in [
-            "7f00-7f10 rw-p 00000000 08:01 12   /srv/file",
-            "7f00-7f10 r--s 00000000 08:01 12   /srv/file",
-            "7f00-7f10 rw-s 00000000 00:00 0",
+            &b"7f00-7f10 rw-s 00000000 fd:1a 12   /srv/a file"[..],
+            b"7f00-7f10 rw-s 00000000 fd:1a 12   /srv/caf\xe9",
         ] {
-            assert_eq!(mapped_for_writing(line), None, "{line}");
+            let (major, minor) = (0xfd, 0x1a);
+            assert_eq!(mapped_for_writing(line), Some(Devno { major, minor }));
         }
+        for line in [
+            &b"7f00-7f10 rw-p 00000000 08:01 12   /srv/file"[..],
+            b"7f00-7f10 r--s 00000000 08:01 12   /srv/file",
+            b"",
+        ] {
+            assert_eq!(mapped_for_writing(line), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn an_open_file_is_on_its_mount_and_a_mapped_one_on_its_filesystem() {
+        let at = |id| Mount {
+            id,
+            ..mount("/", "ext4", "rw")
+        };
+        let devno = at(1).devno;
+        let open = Written {
+            mount: Some(2),
+            devno,
+        };
+        assert!(open.is_on(&at(2)) && !open.is_on(&at(1)));
+        assert!(open.by_number().is_on(&at(1)));
+        // Of a subvolume: nobody has that number.
+        let of_btrfs = Written {
+            devno: "0:99".parse().unwrap(),
+            ..open
+        };
+        assert!(of_btrfs.is_on(&at(2)) && !of_btrfs.by_number().is_on(&at(2)));
     }
 }

@@ -260,17 +260,19 @@ pub fn give_up(union: &Union) {
         }
         discard(union).map(|()| true)
     };
-    match taken_back() {
-        Ok(true) => {}
-        Ok(false) => {
-            for lower in &union.filesystems {
-                // Whoever has it open for writing kept it writable; then this does nothing.
-                let _ = reconfigure(&lower.point, Access::ReadWrite);
-            }
-            stays(union, "it has been written to");
+    let why = match taken_back() {
+        Ok(true) => return,
+        Ok(false) => "it has been written to".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let overlays = mounted().unwrap_or_default();
+    for (index, lower) in union.filesystems.iter().enumerate() {
+        // Whoever has it open for writing kept it writable; then this does nothing. Where its overlay is gone, so is what it hid.
+        if overlays.iter().any(|mount| union.is_overlay(index, mount)) {
+            let _ = reconfigure(&lower.point, Access::ReadWrite);
         }
-        Err(error) => stays(union, &error.to_string()),
     }
+    stays(union, &why);
 }
 
 fn stays(union: &Union, why: &str) {
@@ -410,6 +412,7 @@ mod tests {
     #[test]
     fn what_is_mounted_over_the_overlay_is_in_the_way() {
         let mount = |point: &str, source: &str| Mount {
+            id: 0,
             devno: "0:4000".parse().unwrap(),
             root: "/".into(),
             point: point.into(),
