@@ -4,7 +4,7 @@ use guest_tests::disk::base::Kind::LayerOnPartition;
 use guest_tests::disk::base::lvm;
 use guest_tests::disk::fs::{Kind, Mount};
 use guest_tests::disk::place::Place;
-use guest_tests::disk::snapshot::{What, done, refused};
+use guest_tests::disk::snapshot::{What, done, list, refused};
 use guest_tests::disk::{Disk, dm};
 use guest_tests::sh;
 
@@ -83,6 +83,48 @@ fn a_discard_goes_back_to_the_instant() {
         assert_eq!(read(&place), "before\n", "{kind:?}");
         place.unmount();
         kind.check(&place.base.node);
+    }
+}
+
+/// Nor to a subvolume of it, whose files have another device number.
+#[test]
+fn an_image_is_not_written_to_what_is_discarded() {
+    for kind in [Kind::Ext4, Kind::Btrfs] {
+        let disk = Disk::usual();
+        let place = Place::new(&disk, LayerOnPartition, kind);
+        let dir = &place.mounted().dir;
+        let home = "/mnt/home";
+        if kind == Kind::Btrfs {
+            sh(&format!(
+                "btrfs subvolume create {dir}/home; mkdir -p {home}; mount -o subvol=home {} {home}",
+                place.base.node
+            ));
+        }
+        let on = if kind == Kind::Btrfs { home } else { dir };
+        let image = format!("{on}/image.tar");
+        let mut arguments = vec![
+            "take",
+            "--no-daemon",
+            "--fs",
+            dir,
+            "--snapblockdev",
+            &place.store,
+            "-o",
+            &image,
+        ];
+        refused(
+            &arguments,
+            &["cannot write the image to", dir, "--exempt", "--keep"],
+        );
+        assert_eq!(dm::target("ff-data"), "linear");
+        sh(&format!("if ls -A {on} | grep -F image.tar; then exit 1; fi"));
+        arguments.push("--keep");
+        done(&arguments);
+        sh(&format!("tar tf {image} | grep -qx manifest.json"));
+        done(&["commit", list()[0]["id"].as_str().expect("it has an id")]);
+        if kind == Kind::Btrfs {
+            sh(&format!("umount {home}"));
+        }
     }
 }
 

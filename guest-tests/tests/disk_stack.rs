@@ -257,6 +257,69 @@ fn auto_finds_what_the_processes_write_to_and_nothing_else() {
     );
 }
 
+/// Its list of mounts shows none that has the file, and the file's path is none of its own.
+#[test]
+fn auto_finds_what_a_chrooted_process_writes_to() {
+    let stack = Stack::new();
+    let jail = stack.upper.path("jail");
+    sh(&format!(
+        "mkdir {jail}
+         for program in /bin/sh /bin/sleep; do
+             cp -L --parents $program $(ldd $program | grep -o '/[^ )]*') {jail}
+         done"
+    ));
+    let jailed = Command::new("chroot")
+        .args([
+            &jail,
+            "/bin/sh",
+            "-c",
+            "exec 3>>/file; echo ready; exec /bin/sleep 1000",
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("chroot runs");
+    let writer = Open::ready(jailed);
+    assert_eq!(
+        frozen(&take(&["--pid", &writer.pid(), "--fs", "auto"])),
+        [stack.upper.dir.as_str()]
+    );
+}
+
+#[test]
+fn what_is_hidden_freezes_by_another_of_its_mounts_or_not_at_all() {
+    let stack = Stack::new();
+    let dir = &stack.upper.dir;
+    let writer = Open::for_writing(&stack.upper.path("file"));
+    let pid = writer.pid();
+    sh(&format!("mount -t tmpfs over {dir}"));
+    refused(
+        &["take", "--pid", &pid, "--fs", "auto"],
+        &[dir, "mounted over it"],
+    );
+    sh(&format!(
+        "umount {dir}; mkdir -p /mnt/again; mount --bind {dir} /mnt/again; mount -t tmpfs over {dir}"
+    ));
+    assert_eq!(frozen(&take(&["--pid", &pid, "--fs", "auto"])), ["/mnt/again"]);
+    sh(&format!("umount {dir}; umount /mnt/again"));
+}
+
+#[test]
+fn names_that_are_no_text_are_in_nobodys_way() {
+    let stack = Stack::new();
+    let dir = &stack.upper.dir;
+    let folder = r"/mnt/caf$(printf '\351') x";
+    sh(&format!("mkdir -p \"{folder}\"; mount -t tmpfs odd \"{folder}\""));
+    assert_eq!(frozen(&take(&["--fs", dir])), [dir.as_str()]);
+    let writer = Open::for_writing(&stack.upper.path("file"));
+    assert_eq!(
+        frozen(&take(&["--pid", &writer.pid(), "--fs", "auto"])),
+        [dir.as_str()]
+    );
+    assert!(list().is_empty());
+    sh(&format!("umount \"{folder}\"; rmdir \"{folder}\""));
+}
+
 #[test]
 fn what_cannot_freeze_is_refused_by_name() {
     let stack = Stack::new();

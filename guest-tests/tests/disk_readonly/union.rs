@@ -1,10 +1,13 @@
 //! Unions.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::ChildStderr;
 
 use guest_tests::controller::{freezeframe, oracle};
 use guest_tests::disk::Disk;
+use guest_tests::disk::dm::wait_until;
 use guest_tests::disk::fs::{Kind, Mount};
 use guest_tests::disk::held::{HeldTake, PHASES};
 use guest_tests::disk::snapshot::{What, assert_says, done, refused, said};
@@ -236,4 +239,61 @@ fn a_union_whose_take_fails_or_dies_leaves_nothing_that_discard_does_not_end() {
         done(&["discard", &id]);
         assert_no_union(&mount);
     }
+}
+
+/// Reads what a take says until it says that.
+fn hear(said: &mut BufReader<ChildStderr>, word: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(word) {
+        let read = said.read_line(&mut text).expect("it is text");
+        assert_ne!(read, 0, "it does not say `{word}`: {text}");
+    }
+    text
+}
+
+#[test]
+fn a_union_goes_when_its_take_is_interrupted_unless_somebody_uses_it() {
+    let (_disk, mount) = ext4();
+    let (target, pid) = oracle();
+    // Nobody reads its archive, and a pipe does not hold it.
+    let what = What {
+        more: vec!["--pid", &pid, "--union", &mount.dir, "--output", "-"],
+        ..What::default()
+    };
+    let interrupted = |meanwhile: &dyn Fn()| {
+        let mut take = what.begin();
+        wait_until("the union", || {
+            unions().first().is_some_and(|union| union["state"] == "active")
+        });
+        meanwhile();
+        sh(&format!("kill -INT {}", take.id()));
+        let mut said = BufReader::new(take.stderr.take().expect("piped"));
+        let said = hear(&mut said, "interrupted");
+        drop(take.stdout.take());
+        assert!(!take.wait().expect("it is ours").success(), "{said}");
+        target.assert_runs();
+        said
+    };
+    let said = interrupted(&|| ());
+    assert!(!said.contains("stays"), "{said}");
+    assert_no_union(&mount);
+
+    // What was written is not thrown away.
+    let said = interrupted(&|| drop(sh(&format!("echo more >{}", mount.path("more")))));
+    assert!(said.contains("it has been written to"), "{said}");
+    assert_eq!(fs::read_to_string(mount.path("more")).unwrap(), "more\n");
+    done(&["discard", unions()[0]["id"].as_str().unwrap()]);
+    assert_no_union(&mount);
+
+    // Who stands in it keeps it, and nobody's writes fail for that.
+    let inside = std::cell::RefCell::new(None);
+    let said = interrupted(&|| {
+        let script = format!("cd {}; echo pid 1; exec cat", mount.dir);
+        *inside.borrow_mut() = Some(Target::spawn("sh", &["-c", &script]));
+    });
+    assert!(said.contains("stays") && said.contains("in use"), "{said}");
+    mount.assert_writable();
+    drop(inside);
+    done(&["discard", unions()[0]["id"].as_str().unwrap()]);
+    assert_no_union(&mount);
 }
