@@ -69,7 +69,8 @@ pub struct TakeArgs {
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
-    /// The longest that the processes may stand still, in milliseconds
+    /// The longest that the processes may stand still, and that each of the freeze, the switch and the thaw of filesystems may take,
+    /// in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=60000))]
     pub deadline: u32,
     /// How their memory is made copy-on-write

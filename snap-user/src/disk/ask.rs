@@ -42,7 +42,8 @@ pub struct DiskArgs {
     /// Keep the filesystems as they are at the instant: from then on, what is written goes to this block device
     #[arg(long, value_name = "DEV", requires = "filesystems")]
     pub snapblockdev: Option<PathBuf>,
-    /// How much of an origin is copied at once, in sectors of 512 bytes: a power of two from 8 on
+    /// How much of an origin is copied at once, in sectors of 512 bytes: a power of two from 8 to 2048; else what its disk writes at once,
+    /// 8 at the least
     #[arg(long, value_name = "SECTORS", requires = "snapblockdev", value_parser = chunk)]
     pub chunk: Option<u32>,
     /// Keep the snapshot when the machine shuts down; else what was written since is discarded then
