@@ -285,6 +285,12 @@ mod tests {
     }
 
     #[test]
+    fn too_many_can_be_left_out() {
+        let error = failure(abi::REASON_TOO_MANY_TARGETS, None).to_string();
+        assert!(error.contains("1024") && error.contains("--exempt"), "{error}");
+    }
+
+    #[test]
     fn too_little_room_comes_with_figures() {
         let short = failure(abi::REASON_NO_ROOM, None);
         assert_eq!(

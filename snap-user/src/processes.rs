@@ -88,6 +88,11 @@ fn has_memory(status: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+
     use super::{Targets, comm, has_memory};
 
     #[test]
@@ -95,6 +100,20 @@ mod tests {
         assert!(has_memory("Name:\tcat\nVmSize:\t 5 kB\n"));
         assert!(!has_memory("Name:\tkthreadd\nState:\tS\n"));
         assert_eq!(comm("Name:\tcat\nVmSize:\t 5 kB\n"), Some("cat"));
+    }
+
+    #[test]
+    fn who_has_a_name_that_is_no_text_is_one_of_everyone() {
+        // Its name is that of the link by which it was started.
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join(OsStr::from_bytes(b"caf\xe9"));
+        std::os::unix::fs::symlink("/bin/sleep", &link).unwrap();
+        let mut child = Command::new(&link).arg0("sleep").arg("1000").spawn().unwrap();
+        let pids = Targets::Everyone { exempt: Vec::new() }.pids();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert!(pids.unwrap().contains(&pid));
     }
 
     #[test]

@@ -428,7 +428,9 @@ pub fn refuse_output(chosen: &[Chosen], output: Option<&File>) -> Result<(), Cho
 mod tests {
     use std::path::Path;
 
-    use super::{ChooseError, Hold, Mount, at_most, named, of_everyone, open, together};
+    use super::{
+        ChooseError, Chosen, File, Hold, Mount, at_most, named, of_everyone, open, refuse_output, together,
+    };
     use crate::disk::ask::Unfreezable;
     use crate::disk::mounts::tests::mount;
     use crate::disk::mounts::{id_of, mounts};
@@ -484,7 +486,7 @@ mod tests {
 
     #[test]
     fn what_is_opened_is_what_was_meant() {
-        let id = id_of(std::fs::File::open("/proc").unwrap()).unwrap();
+        let id = id_of(File::open("/proc").unwrap()).unwrap();
         let proc = Mount {
             id,
             ..mount("/proc", "proc", "rw")
@@ -495,6 +497,29 @@ mod tests {
             open(Path::new("/"), &hidden),
             Err(ChooseError::Hidden { .. })
         ));
+    }
+
+    #[test]
+    fn an_image_is_on_what_is_discarded_whatever_number_files_have_there() {
+        let output = File::open("/proc/version").unwrap();
+        let id = id_of(&output).unwrap();
+        let mut mounts = mounts().unwrap();
+        mounts.retain(|mount| mount.id == id);
+        let mut chosen = [Chosen {
+            mount: mounts.remove(0),
+            devices: Vec::new(),
+            // As on btrfs: it has another number than the output has.
+            fd: File::open("/dev/null").unwrap().into(),
+            hold: Hold::Freeze,
+            together: false,
+        }];
+        assert!(matches!(
+            refuse_output(&chosen, Some(&output)),
+            Err(ChooseError::Output { .. })
+        ));
+        assert!(refuse_output(&chosen, None).is_ok());
+        chosen[0].hold = Hold::ReadOnly;
+        assert!(refuse_output(&chosen, Some(&output)).is_ok());
     }
 
     #[test]

@@ -131,7 +131,7 @@ pub fn swaps(mounts: &[Mount]) -> io::Result<Vec<(PathBuf, Vec<Devno>)>> {
     let areas = text
         .split(|byte| *byte == b'\n')
         .skip(1)
-        .filter_map(|line| line.split(|byte| byte.is_ascii_whitespace()).next())
+        .filter_map(|line| line.split(u8::is_ascii_whitespace).next())
         .filter(|path| !path.is_empty());
     Ok(areas
         .map(mounts::path)

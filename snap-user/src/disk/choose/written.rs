@@ -91,10 +91,10 @@ fn mapped_for_writing(line: &[u8]) -> Option<Devno> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Written, is_writable, mapped_for_writing};
+    use super::{Written, by, is_writable, mapped_for_writing};
     use crate::disk::blockdev::Devno;
-    use crate::disk::mounts::Mount;
     use crate::disk::mounts::tests::mount;
+    use crate::disk::mounts::{Mount, id_of};
 
     #[test]
     fn descriptors_tell_whether_they_write() {
@@ -120,6 +120,14 @@ mod tests {
         ] {
             assert_eq!(mapped_for_writing(line), None, "{line:?}");
         }
+    }
+
+    #[test]
+    fn what_we_have_open_is_told_by_its_mount() {
+        let file = tempfile::tempfile().unwrap();
+        let written = by(std::process::id().cast_signed());
+        let id = id_of(&file).unwrap();
+        assert!(written.iter().any(|file| file.mount == Some(id)), "{written:?}");
     }
 
     #[test]
