@@ -1,15 +1,12 @@
 //! Which filesystems a take freezes, and in which order.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use snap_common::abi;
 
 use crate::disk::ask::{Filesystems, Search, Unfreezable};
 use crate::disk::blockdev::Devno;
@@ -18,10 +15,12 @@ use crate::disk::mounts::{self, Mount};
 use crate::disk::stack;
 
 mod kinds;
+pub mod refuse;
+mod seen;
 mod written;
 
 pub use kinds::{Hold, hold_of};
-use written::Written;
+use seen::{Seen, everywhere, written_to};
 
 /// Why a filesystem cannot be frozen. Nothing is changed.
 #[derive(Debug, thiserror::Error)]
@@ -236,30 +235,6 @@ fn together(depths: &[Option<usize>]) -> Vec<bool> {
         .collect()
 }
 
-/// A mount, and the root folder from which its mount point is seen.
-struct Seen {
-    mount: Mount,
-    root: PathBuf,
-    hold: Hold,
-}
-
-impl Seen {
-    fn here(mount: &Mount) -> Self {
-        Self {
-            mount: mount.clone(),
-            root: "/".into(),
-            hold: Hold::Freeze,
-        }
-    }
-
-    fn read_only(mount: &Mount) -> Self {
-        Self {
-            hold: Hold::ReadOnly,
-            ..Self::here(mount)
-        }
-    }
-}
-
 fn named(paths: &[PathBuf], unfreezable: Unfreezable, mounts: &[Mount]) -> Result<Vec<Seen>, ChooseError> {
     let mut seen = Vec::new();
     for path in paths {
@@ -320,120 +295,15 @@ fn mount_at<'a>(path: &Path, what: &'static str, mounts: &'a [Mount]) -> Result<
     Ok(mount)
 }
 
-/// Those of the whole machine that can freeze and are written to.
-fn everywhere(mounts: &[Mount]) -> Vec<Seen> {
-    let mut seen = of_everyone(mounts);
-    let read_only = |mount: &Mount| mount.options.split(',').any(|option| option == "ro");
-    seen.retain(|seen| cannot_freeze(&seen.mount).is_none() && !read_only(&seen.mount));
-    seen
-}
-
-/// What is mounted anywhere: what we see first, then what processes see that have another mount namespace, or another root in one.
-fn of_everyone(mounts: &[Mount]) -> Vec<Seen> {
-    let mut seen: Vec<_> = mounts.iter().map(Seen::here).collect();
-    let mut views = BTreeSet::from([view("self")]);
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
-        if views.insert(view(&pid.to_string())) {
-            seen.extend(seen_by(pid));
-        }
-    }
-    seen
-}
-
-/// What a process's list of mounts depends on: one with another root is not shown what it cannot reach.
-fn view(process: &str) -> [Option<PathBuf>; 2] {
-    ["ns/mnt", "root"].map(|what| fs::read_link(format!("/proc/{process}/{what}")).ok())
-}
-
-fn seen_by(pid: i32) -> Vec<Seen> {
-    let root = PathBuf::from(format!("/proc/{pid}/root"));
-    let mounts = mounts::of_process(pid).unwrap_or_default();
-    mounts
-        .into_iter()
-        .map(|mount| Seen {
-            mount,
-            root: root.clone(),
-            hold: Hold::Freeze,
-        })
-        .collect()
-}
-
-/// Those on which processes have files open for writing, or mapped for it.
-fn written_to(pids: &[i32], mounts: &[Mount]) -> Vec<Seen> {
-    let everyones = of_everyone(mounts);
-    let mut wanted: Vec<Devno> = Vec::new();
-    for file in pids.iter().flat_map(|pid| written::by(*pid)) {
-        let on = |file: Written| everyones.iter().find(|seen| file.is_on(&seen.mount));
-        let Some(found) = on(file).or_else(|| on(file.by_number())) else {
-            continue; // memory, or mounted nowhere any more
-        };
-        // An overlay's upper folder is a path of whoever mounted it.
-        let devno = beneath(&found.mount, mounts).devno;
-        if !wanted.contains(&devno) {
-            wanted.push(devno);
-        }
-    }
-    // All mounts of each, for some may be hidden.
-    let mut seen = everyones;
-    seen.retain(|seen| wanted.contains(&seen.mount.devno) && cannot_freeze(&seen.mount).is_none());
-    seen
-}
-
-/// Refuses more filesystems and devices than one call of the module takes. `unions`: how many filesystems there are besides.
-///
-/// # Errors
-///
-/// When there are more.
-pub fn refuse_too_many(chosen: &[Chosen], unions: usize) -> Result<(), ChooseError> {
-    let devices = chosen.iter().map(|chosen| chosen.devices.len()).sum();
-    at_most(chosen.len() + unions, "filesystems", abi::MAX_FILESYSTEMS)?;
-    at_most(devices, "devices of filesystems", abi::MAX_SWITCHES)
-}
-
-fn at_most(count: usize, what: &'static str, most: u32) -> Result<(), ChooseError> {
-    if count > most as usize {
-        return Err(ChooseError::TooMany { count, what, most });
-    }
-    Ok(())
-}
-
-/// Refuses to write an image to a filesystem whose changes will be discarded, and the image with them.
-///
-/// # Errors
-///
-/// When it lies on one of them.
-pub fn refuse_output(chosen: &[Chosen], output: Option<&File>) -> Result<(), ChooseError> {
-    let Some(output) = output else { return Ok(()) };
-    let mounts = mounts::mounts().map_err(ChooseError::Mounts)?;
-    let id = mounts::id_of(output).map_err(ChooseError::Mounts)?;
-    // A daemon's client may have opened it where only it sees.
-    let seen = of_everyone(&mounts);
-    let on = match seen.iter().find(|seen| seen.mount.id == id) {
-        Some(seen) => beneath(&seen.mount, &mounts).devno,
-        None => Devno::from(output.metadata().map_err(ChooseError::Mounts)?.dev()),
-    };
-    // What is read-only for the instant keeps what is written to it.
-    let mut switched = chosen.iter().filter(|chosen| chosen.hold == Hold::Freeze);
-    // By the mount's number: a file on btrfs has that of its subvolume.
-    match switched.find(|chosen| chosen.mount.devno == on) {
-        Some(chosen) => Err(ChooseError::Output {
-            point: chosen.mount.point.clone(),
-        }),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::path::Path;
 
-    use super::{
-        ChooseError, Chosen, File, Hold, Mount, at_most, named, of_everyone, open, refuse_output, together,
-    };
+    use super::{ChooseError, Hold, Mount, named, open, together};
     use crate::disk::ask::Unfreezable;
+    use crate::disk::mounts::id_of;
     use crate::disk::mounts::tests::mount;
-    use crate::disk::mounts::{id_of, mounts};
 
     /// How `/` freezes if it is of that kind.
     fn root(kind: &str, mode: Unfreezable) -> Result<Vec<Hold>, String> {
@@ -497,46 +367,5 @@ mod tests {
             open(Path::new("/"), &hidden),
             Err(ChooseError::Hidden { .. })
         ));
-    }
-
-    #[test]
-    fn an_image_is_on_what_is_discarded_whatever_number_files_have_there() {
-        let output = File::open("/proc/version").unwrap();
-        let id = id_of(&output).unwrap();
-        let mut mounts = mounts().unwrap();
-        mounts.retain(|mount| mount.id == id);
-        let mut chosen = [Chosen {
-            mount: mounts.remove(0),
-            devices: Vec::new(),
-            // As on btrfs: it has another number than the output has.
-            fd: File::open("/dev/null").unwrap().into(),
-            hold: Hold::Freeze,
-            together: false,
-        }];
-        assert!(matches!(
-            refuse_output(&chosen, Some(&output)),
-            Err(ChooseError::Output { .. })
-        ));
-        assert!(refuse_output(&chosen, None).is_ok());
-        chosen[0].hold = Hold::ReadOnly;
-        assert!(refuse_output(&chosen, Some(&output)).is_ok());
-    }
-
-    #[test]
-    fn more_than_the_module_takes_are_refused_with_a_way_out() {
-        assert!(at_most(256, "filesystems", 256).is_ok());
-        let error = at_most(257, "filesystems", 256).unwrap_err().to_string();
-        assert!(
-            error.contains("257") && error.contains("--exempt MOUNT"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn every_mount_is_seen_once_from_here() {
-        let mounts = mounts().unwrap();
-        let seen = of_everyone(&mounts);
-        let here = seen.iter().filter(|seen| seen.root == Path::new("/"));
-        assert_eq!(here.count(), mounts.len());
     }
 }

@@ -55,9 +55,9 @@ impl Half {
             !lowers.iter().any(of_union)
         });
         if wish.store.is_some() && wish.at_shutdown == AtShutdown::Discard {
-            choose::refuse_output(&chosen, output)?;
+            choose::refuse::output_on(&chosen, output)?;
         }
-        choose::refuse_too_many(&chosen, lowers.len())?;
+        choose::refuse::too_many(&chosen, lowers.len())?;
         let armed = match &wish.store {
             Some(store) => Some(arm(wish, store, &chosen, pids)?),
             None => None,
