@@ -7,6 +7,7 @@
 //! 3. a top whose slice is empty gets its old table back, and its device counts as merged;
 //! 4. origins and slices are removed, then the record, then the markers.
 
+mod left;
 mod progress;
 
 use std::path::Path;
@@ -24,11 +25,12 @@ use crate::disk::record::{Record, State};
 use crate::disk::store::Store;
 use crate::disk::{find, marker};
 
+use left::{left, left_of};
 use progress::Line;
 pub use progress::Progress;
 
-/// How often we look how far it is.
-const POLL: Duration = Duration::from_millis(250);
+/// How often we look how far it is, at first and at last.
+const POLL: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(250)];
 
 /// What a commit did; `--json` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,7 +39,7 @@ pub struct Committed {
     pub id: String,
     /// What was left to merge when we began.
     pub merged_bytes: u64,
-    /// How long it took.
+    /// How long the whole commit took.
     pub merge_ns: u64,
     /// The devices that run on their old tables again.
     pub tops: Vec<String>,
@@ -77,13 +79,13 @@ pub fn commit_on(device: &Path, id: &str, progress: Progress) -> Result<Committe
 fn begin(dm: &Dm, device: &Path, id: &str) -> Result<Record, DiskError> {
     let mut store = Store::lock(device)?;
     let record = store.record(id)?.clone();
-    let live = live::all(dm, &record)?;
-    check(dm, device, &record, &live)?;
+    let before = live::all(dm, &record)?;
+    check(dm, device, &record, &before)?;
     if record.state != State::Merging {
         store.record_mut(id)?.state = State::Merging;
         store.write()?;
     }
-    for (index, live) in live.iter().enumerate() {
+    for (index, live) in before.iter().enumerate() {
         let top = &record.devices[index];
         if top.merged || (*live == Live::Old && content(device, &record, index)? == Content::Nothing) {
             continue;
@@ -100,7 +102,7 @@ fn begin(dm: &Dm, device: &Path, id: &str) -> Result<Record, DiskError> {
         if *live != Live::Merging || stopped {
             let table = live::snapshot_table(dm, device, &record, index, "snapshot-merge")?;
             if let Err(error) = dm.switch(&top.top, &table) {
-                give_up(dm, &mut store, &record)?;
+                give_up(dm, &mut store, &record, &before)?;
                 return Err(error.into());
             }
         }
@@ -108,9 +110,10 @@ fn begin(dm: &Dm, device: &Path, id: &str) -> Result<Record, DiskError> {
     Ok(store.record(id)?.clone())
 }
 
-/// A refused switch leaves everything as it was: where no merge has begun, the snapshot is active again.
-fn give_up(dm: &Dm, store: &mut Store, record: &Record) -> Result<(), DiskError> {
-    if record.state != State::Merging && !live::all(dm, record)?.contains(&Live::Merging) {
+/// A refused switch leaves everything as it was: where no merge has begun, the snapshot is active again. A top that is another
+/// than before may have merged in between.
+fn give_up(dm: &Dm, store: &mut Store, record: &Record, before: &[Live]) -> Result<(), DiskError> {
+    if record.state != State::Merging && live::all(dm, record)? == before {
         store.record_mut(&record.id)?.state = record.state;
         store.write()?;
     }
@@ -255,47 +258,14 @@ fn wait(dm: &Dm, store: &Path, record: &Record, progress: Progress) -> Result<u6
             return Ok(from * SECTOR);
         }
         line.show(from, left, clock.elapsed());
-        sleep(POLL);
+        sleep(pause(clock.elapsed()));
     }
 }
 
-/// Sectors that are still to be merged.
-fn left(dm: &Dm, store: &Path, record: &Record) -> Result<u64, DiskError> {
-    let mut sum = 0;
-    for (index, device) in record.devices.iter().enumerate() {
-        // What is not merging has been merged, by us or by another commit.
-        let live = live::live(dm, record, index)?;
-        if device.merged || live != Live::Merging {
-            continue;
-        }
-        sum += match dm.snapshot_status(&device.top)? {
-            Some(SnapshotStatus::Used { used, metadata, .. }) => used.saturating_sub(metadata),
-            Some(SnapshotStatus::Unknown) => 1,
-            Some(SnapshotStatus::MergeFailed) => {
-                return Err(DiskError::MergeFailed {
-                    id: record.id.clone(),
-                    top: device.top.clone(),
-                });
-            }
-            // The kernel shows no figures once it has overflowed; full it was, and the slice itself tells when it is empty.
-            Some(SnapshotStatus::Overflow) => match content(store, record, index)? {
-                Content::Changes => device.store_sectors(),
-                Content::Nothing => 0,
-            },
-            Some(SnapshotStatus::Invalid) | None => {
-                return Err(DiskError::State {
-                    what: "commit",
-                    id: record.id.clone(),
-                    why: format!(
-                        "the store of {} has failed during the merge (see `dmesg`)",
-                        device.top
-                    ),
-                    remedy: "check the disks; what is not merged yet is still on the store".to_owned(),
-                });
-            }
-        };
-    }
-    Ok(sum)
+/// How long until the next look, after so long a merge: by so much it may be told too long.
+fn pause(elapsed: Duration) -> Duration {
+    let [first, last] = POLL;
+    (elapsed / 16).clamp(first, last)
 }
 
 /// Steps 3 and 4.
@@ -306,6 +276,15 @@ fn finish(dm: &Dm, device: &Path, id: &str) -> Result<(), DiskError> {
     };
     for index in 0..record.devices.len() {
         let top = &record.devices[index];
+        // Somebody may have interfered since we waited, and what is not merged would be lost.
+        if left_of(dm, device, &record, index)? > 0 {
+            return Err(DiskError::State {
+                what: "commit",
+                id: id.to_owned(),
+                why: format!("{} merges again", top.top),
+                remedy: "another commit has begun anew: commit again".to_owned(),
+            });
+        }
         if live::live(dm, &record, index)? == Live::Merging {
             dm.switch(&top.top, &live::old_table(top)?)?;
         }
@@ -321,4 +300,19 @@ fn finish(dm: &Dm, device: &Path, id: &str) -> Result<(), DiskError> {
         marker::remove(&top.top, id);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::pause;
+
+    #[test]
+    fn a_short_merge_is_looked_at_more_often() {
+        let after = |ms| pause(Duration::from_millis(ms)).as_millis();
+        assert_eq!([0, 100, 160].map(after), [10, 10, 10]);
+        assert_eq!([320, 1600, 3200].map(after), [20, 100, 200]);
+        assert_eq!([4000, 60_000].map(after), [250, 250]);
+    }
 }

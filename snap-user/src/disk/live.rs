@@ -40,7 +40,10 @@ pub fn live(dm: &Dm, record: &Record, index: usize) -> Result<Live, DmError> {
             top.uuid
         )));
     }
-    let table = dm.table(&device.top)?;
+    let table = match dm.table(&device.top) {
+        Err(DmError::Missing(_)) => return Ok(Live::Missing), // removed since
+        other => other?,
+    };
     let ours = |line: &TableLine| -> Result<bool, DmError> {
         let origin = dm.info(&record.origin(index).name)?;
         Ok(origin
