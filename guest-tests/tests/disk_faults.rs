@@ -5,16 +5,16 @@ use std::thread::{sleep, spawn};
 use std::time::Duration;
 
 use guest_tests::device::Device;
-use guest_tests::disk::base::Kind::LayerOnPartition;
+use guest_tests::disk::base::Kind::{LayerOnPartition, Linear};
 use guest_tests::disk::base::fsfreeze;
-use guest_tests::disk::fs::Kind;
+use guest_tests::disk::fs::{Kind, Mount};
 use guest_tests::disk::held::{HeldTake, PHASES};
 use guest_tests::disk::pair::Pair;
 use guest_tests::disk::place::Place;
 use guest_tests::disk::snapshot::{What, assert_nothing_left, assert_says, done, list, said};
 use guest_tests::disk::{Disk, dm};
 use guest_tests::knob::Knob;
-use guest_tests::sectors::Mode;
+use guest_tests::sectors::{Floor, Grain, Mode, Writer};
 use guest_tests::{rounds, sh};
 use snap_common::phase::Phase;
 
@@ -52,6 +52,125 @@ fn a_controller_killed_in_any_phase_leaves_nothing_frozen() {
         }
     }
     place.assert_all_there(writer);
+}
+
+/// The power fails: whatever is written to the tops from now on comes to nothing, and they are gone.
+fn power_fails(tops: &[&str], unmount: impl FnOnce()) {
+    for top in tops {
+        let sectors = dm::sectors(&format!("/dev/mapper/{top}"));
+        dm::replace(top, &format!("0 {sectors} error"));
+    }
+    unmount();
+    for top in tops {
+        sh(&format!("dmsetup remove --retry {top}"));
+    }
+}
+
+/// The rest of it, and the first `layer up` of the boot.
+fn boot() {
+    for part in dm::named("ff-") {
+        sh(&format!("dmsetup remove --retry {part}"));
+    }
+    sh("rm -f /run/freezeframe/layers-up");
+    done(&["layer", "up"]);
+}
+
+/// A take was killed before it could write that it had switched.
+fn assert_armed(store: &str) {
+    sh(&format!(
+        "dd if={store} bs=64K count=2 iflag=direct status=none | grep -a -c '\"state\":\"armed\"'"
+    ));
+}
+
+/// The only snapshot there is, which runs and is kept.
+fn kept() -> String {
+    let all = list();
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(all[0]["state"], "active", "{all:?}");
+    assert_eq!(all[0]["at_shutdown"], "keep", "{all:?}");
+    all[0]["id"].as_str().expect("it has an id").to_owned()
+}
+
+#[test]
+fn a_crash_behind_the_switch_of_tops_that_are_no_layers() {
+    let disk = Disk::usual();
+    let mut place = Place::new(&disk, Linear, Kind::Ext4);
+    let mut writer = place.writer(Mode::Direct);
+    writer.goes_on(50);
+    HeldTake::at(Phase::Finalize, &place.what(&[writer.target.pid()])).kill();
+    writer.goes_on(50);
+    let must = writer.live(Floor::Flushed).or_newer();
+    drop(writer);
+    assert_armed(&place.store);
+    power_fails(&["data"], || place.unmount());
+    let _ = dm::linear("data", &disk.part("data"));
+    boot();
+    assert_eq!(dm::target("data"), "snapshot");
+    let id = kept();
+    let assert_there = |place: &Place| {
+        let wrong = must.wrong(&place.mounted().open("direct"), Grain::Sector);
+        assert_eq!(wrong, [""; 0]);
+    };
+    place.remount();
+    assert_there(&place);
+    done(&["commit", &id]);
+    assert_eq!(dm::target("data"), "linear");
+    place.mounted().again();
+    assert_there(&place);
+    assert_nothing_left();
+}
+
+/// They were switched together, so they are discarded together.
+#[test]
+fn a_crash_behind_the_switch_before_all_are_written_to() {
+    const NAMES: [&str; 2] = ["one", "other"];
+    const TOPS: [&str; 2] = ["ff-one", "ff-other"];
+    let disk = Disk::split(&[("one", 300), ("other", 300), ("key", 700)]);
+    let store = disk.part("key");
+    let mount = |name: &str| Mount::new(&format!("/dev/mapper/ff-{name}"), name);
+    let write = |mount: &Mount, text: &str| {
+        sh(&format!("echo {text} >{0}; sync -f {0}", mount.path("file")));
+    };
+    let read = |mount: &Mount| sh(&format!("cat {}", mount.path("file")));
+    let mounts = NAMES.map(|name| {
+        done(&["layer", "add", &disk.part(name), "--name", name]);
+        let mount = Kind::Ext4.fresh(&format!("/dev/mapper/ff-{name}"), name);
+        write(&mount, "before");
+        mount
+    });
+    let mut writer = Writer::spawn(&mounts[0].path("writer"), Mode::Direct, 64);
+    writer.goes_on(50);
+    let what = What {
+        pids: vec![writer.target.pid()],
+        mounts: mounts.iter().map(|mount| mount.dir.as_str()).collect(),
+        store: &store,
+        ..What::default()
+    };
+    HeldTake::at(Phase::Finalize, &what).kill();
+    drop(writer);
+    write(&mounts[0], "after");
+    assert_armed(&store);
+    let snapshot = list().remove(0);
+    power_fails(&TOPS, || drop(mounts));
+    // As if what the thaw writes to the second had not reached its slice.
+    let devices = snapshot["devices"].as_array().expect("a list");
+    let second = devices.iter().position(|device| device["top"] == TOPS[1]);
+    sh(&format!(
+        "dd if=/dev/zero of=/dev/mapper/ff-store-{}-{} bs=4k count=1 oflag=direct conv=fsync status=none",
+        snapshot["id"].as_str().expect("it has an id"),
+        second.expect("it is there")
+    ));
+    boot();
+    assert_eq!(TOPS.map(dm::target), ["snapshot"; 2]);
+    let id = kept();
+    let mounts = NAMES.map(mount);
+    assert_eq!([&mounts[0], &mounts[1]].map(read), ["after\n", "before\n"]);
+    write(&mounts[1], "later");
+    drop(mounts);
+    done(&["discard", &id]);
+    let mounts = NAMES.map(mount);
+    assert_eq!([&mounts[0], &mounts[1]].map(read), ["before\n"; 2]);
+    assert_nothing_left();
 }
 
 #[test]

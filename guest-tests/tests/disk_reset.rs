@@ -139,6 +139,43 @@ fn while_a_snapshot_is_there() {
 }
 
 #[test]
+fn while_a_snapshot_is_there_that_is_discarded_afterwards() {
+    for kind in [Kind::Xfs, Kind::Ext4].into_iter().take(rounds_of(1, 2)) {
+        let (case, step) = Case::at(&format!("discarded_{}", kind.name()));
+        let instant = match step {
+            Step::Over => continue,
+            Step::First => {
+                let (_disk, place, mut writer) = set_up(kind);
+                let snapshot = place.what(&[writer.target.pid()]).take();
+                let after = place.mounted().path("after");
+                sh(&format!("echo after >{after}; sync -f {after}"));
+                writer.goes_on(200);
+                case.reset(&writer.bounds(snapshot.memory(), Floor::Written).to_text())
+            }
+            Step::Second(note) => Bounds::from_text(&note),
+        };
+        let (_disk, mut place) = boot(kind);
+        let after = place.mounted().path("after");
+        let there = || std::fs::exists(&after).expect("it is readable");
+        assert!(there(), "it was flushed");
+        let (id, state) = only();
+        assert_eq!(
+            (state.as_str(), dm::target("ff-data").as_str()),
+            ("active", "snapshot")
+        );
+        place.unmount();
+        done(&["discard", &id]);
+        assert_eq!(dm::target("ff-data"), "linear");
+        place.remount();
+        assert!(!there(), "it was written after the instant");
+        let wrong = instant.wrong(&place.mounted().open("direct"), Grain::Block);
+        assert_eq!(wrong, [""; 0], "as at the instant");
+        assert_over(&mut place);
+        case.right();
+    }
+}
+
+#[test]
 fn while_a_snapshot_is_committed() {
     for kind in [Kind::Ext4, Kind::Xfs] {
         let (case, step) = Case::at(&format!("merging_{}", kind.name()));

@@ -5,11 +5,71 @@ use std::process::{Command, Stdio};
 use guest_tests::disk::base::Kind::LayerOnPartition;
 use guest_tests::disk::fs::{Kind, Mount};
 use guest_tests::disk::place::Place;
-use guest_tests::disk::snapshot::{done, refused};
+use guest_tests::disk::snapshot::{Snapshot, done, refused};
 use guest_tests::disk::{Disk, dm};
 use guest_tests::memory::Cores;
 use guest_tests::sectors::{Floor, Mode};
 use guest_tests::sh;
+use serde_json::Value;
+
+/// A snapshot on a store of 40 MiB that can grow to 300, and a file of 20 MiB that is whole; then it overflowed, and was unmounted.
+struct Overflowed {
+    snapshot: Snapshot,
+    sum: String,
+    place: Place,
+    disk: Disk,
+}
+
+impl Overflowed {
+    fn new() -> Self {
+        let disk = Disk::split(&[("data", 900), ("key", 400)]);
+        let mut place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
+        let part = disk.part("key");
+        place.store = dm::create("key", &format!("0 {} linear {part} 0", 40 << 11));
+        let snapshot = place.what(&[]).take();
+        assert!(fill(&place, "first", 20));
+        sh(&format!("sync -f {}", place.mounted().dir));
+        let sum = sh(&format!("sha1sum {}", place.mounted().path("first")));
+        assert!(!fill(&place, "large", 60), "writers get errors");
+        assert_eq!(store_of(&snapshot), "overflow");
+        Self {
+            snapshot,
+            sum,
+            place,
+            disk,
+        }
+    }
+
+    /// The store's device is larger now.
+    fn grow(&self) {
+        let part = self.disk.part("key");
+        dm::replace("key", &format!("0 {} linear {part} 0", 300 << 11));
+    }
+
+    /// What was written before it overflowed is there.
+    fn assert_there(&mut self) {
+        let node = &self.place.base.node;
+        sh(&format!("e2fsck -f -y {node} >/dev/null || test $? = 1"));
+        self.place.remount();
+        assert_eq!(
+            sh(&format!("sha1sum {}", self.place.mounted().path("first"))),
+            self.sum
+        );
+        self.place.mounted().assert_writable();
+    }
+}
+
+fn store_of(snapshot: &Snapshot) -> String {
+    let listed = snapshot.listed();
+    listed["devices"][0]["store"].as_str().expect("a word").to_owned()
+}
+
+/// Extends it by all there is, and returns what became of the overflow.
+fn extend(snapshot: &Snapshot) -> String {
+    let text = done(&["extend", "--json", &snapshot.id]);
+    let json: Value = serde_json::from_str(&text).expect("it prints JSON");
+    json[0]["overflow"].as_str().expect("a word").to_owned()
+}
 
 /// Writes so many MiB to a file; whether the disk took them.
 fn fill(place: &Place, name: &str, mib: u32) -> bool {
@@ -75,7 +135,7 @@ fn a_store_that_is_extended_in_time_takes_more() {
     assert!(fill(&place, "second", 60), "there is room now");
     let after = snapshot.listed();
     assert_eq!(after["devices"][0]["store"], "ok", "{after}");
-    let total = |listed: &serde_json::Value| listed["devices"][0]["total_bytes"].as_u64().expect("a number");
+    let total = |listed: &Value| listed["devices"][0]["total_bytes"].as_u64().expect("a number");
     assert!(total(&after) >= total(&before) + (100 << 20), "{before} {after}");
     snapshot.commit();
     place.mounted().again();
@@ -83,6 +143,68 @@ fn a_store_that_is_extended_in_time_takes_more() {
         sh(&format!("stat -c %s {}", place.mounted().path("second"))),
         format!("{}\n", 60 << 20)
     );
+}
+
+#[test]
+fn a_store_that_overflowed_takes_writes_again_when_it_is_extended() {
+    let mut it = Overflowed::new();
+    it.grow();
+    assert_eq!(extend(&it.snapshot), "stays", "it is mounted");
+    it.place.unmount();
+    assert_eq!(extend(&it.snapshot), "cleared");
+    assert_eq!(dm::target("ff-data"), "snapshot");
+    assert_eq!(store_of(&it.snapshot), "ok");
+    it.assert_there();
+    assert!(fill(&it.place, "second", 60), "there is room now");
+    it.snapshot.commit();
+    it.place.mounted().again();
+    assert_eq!(
+        sh(&format!("stat -c %s {}", it.place.mounted().path("second"))),
+        format!("{}\n", 60 << 20)
+    );
+}
+
+/// A killed extend leaves the top on an `error` table: nobody can mount what is below, and whoever goes on finds all of it.
+#[test]
+fn an_extend_that_was_cut_off_goes_on() {
+    for go_on in ["extend", "layer up", "commit", "discard"] {
+        let mut it = Overflowed::new();
+        it.grow();
+        it.place.unmount();
+        let node = &it.place.base.node;
+        dm::replace("ff-data", &format!("0 {} error", dm::sectors(node)));
+        sh(&format!("! mount {node} /mnt/data 2>/dev/null"));
+        assert_eq!(it.snapshot.listed()["state"], "down");
+        match go_on {
+            "extend" => assert_eq!(extend(&it.snapshot), "cleared"),
+            "layer up" => {
+                done(&["layer", "up"]);
+                // It is as full as it was.
+                assert_eq!(extend(&it.snapshot), "none");
+            }
+            end => drop(done(&[end, &it.snapshot.id])),
+        }
+        let goes_on = ["extend", "layer up"].contains(&go_on);
+        let target = if goes_on { "snapshot" } else { "linear" };
+        assert_eq!(dm::target("ff-data"), target, "{go_on}");
+        if go_on == "discard" {
+            it.place.remount();
+            let first = it.place.mounted().path("first");
+            assert!(!std::fs::exists(first).expect("it is readable"));
+        } else {
+            it.assert_there();
+        }
+    }
+}
+
+#[test]
+fn what_a_store_took_before_it_overflowed_is_committed() {
+    let mut it = Overflowed::new();
+    it.place.unmount();
+    done(&["commit", &it.snapshot.id]);
+    assert_eq!(dm::target("ff-data"), "linear");
+    assert_eq!(guest_tests::disk::snapshot::listed(&it.snapshot.id), None);
+    it.assert_there();
 }
 
 /// The archive goes to a stick that is plugged in when the instant is over: it is no part of the snapshot, and takes all of it.

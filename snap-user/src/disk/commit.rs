@@ -156,7 +156,7 @@ fn check(dm: &Dm, device: &Path, record: &Record, live: &[Live]) -> Result<(), D
             continue;
         }
         match live {
-            Live::Snapshot | Live::Merging => {}
+            Live::Snapshot | Live::Merging | Live::Blocked => {}
             // Never switched, or switched back when the merge was done.
             Live::Old if content(device, record, index)? == Content::Nothing => {}
             Live::Old if effective == State::Merging => live::unused(

@@ -67,7 +67,7 @@ fn check(dm: &Dm, record: &Record, state: State, live: &[Live]) -> Result<(), Di
     }
     for (index, live) in live.iter().enumerate() {
         let top = &record.devices[index].top;
-        if *live == Live::Snapshot {
+        if matches!(live, Live::Snapshot | Live::Blocked) {
             live::unused(
                 dm,
                 top,
@@ -108,7 +108,7 @@ fn check(dm: &Dm, record: &Record, state: State, live: &[Live]) -> Result<(), Di
 pub fn drop_record(dm: &Dm, store: &mut Store, record: &Record, live: &[Live]) -> Result<(), DiskError> {
     for (device, live) in record.devices.iter().zip(live) {
         match live {
-            Live::Snapshot => dm.switch(&device.top, &live::old_table(device)?)?,
+            Live::Snapshot | Live::Blocked => dm.switch(&device.top, &live::old_table(device)?)?,
             // A take that was killed may have left a table in the inactive slot, and it holds the parts.
             Live::Old => dm.clear(&device.top)?,
             Live::Missing | Live::Merging | Live::Other(_) => {}

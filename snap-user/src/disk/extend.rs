@@ -2,12 +2,13 @@
 //!
 //! The `snapshot` target asks for the size of its store whenever it needs a chunk (`persistent_prepare_exception` in
 //! drivers/md/dm-snap-persistent.c), so it is enough to make the slice larger. Once it has overflowed it stays so until it
-//! is loaded anew, which needs the top unmounted.
+//! is loaded anew, which needs the top unmounted: by way of the `error` target, for whoever is cut off in between must leave
+//! nothing that could be mounted without the store.
 
 use serde::Serialize;
 
 use crate::disk::blockdev::{self, SECTOR};
-use crate::disk::dm::{Dm, SnapshotStatus};
+use crate::disk::dm::{Dm, DmError, SnapshotStatus};
 use crate::disk::error::{DiskError, Doing as _};
 use crate::disk::find;
 use crate::disk::live::{self, Live};
@@ -53,7 +54,7 @@ pub fn extend(prefix: &str, by: Option<u64>) -> Result<Vec<Extended>, DiskError>
     let before = store.record(&id)?.clone();
     let live = live::all(&dm, &before)?;
     let state = live::effective(&before, &live);
-    if state != State::Active || live.contains(&Live::Old) {
+    if !takes_more(state, &live) {
         return Err(DiskError::State {
             what: "extend",
             id,
@@ -64,9 +65,9 @@ pub fn extend(prefix: &str, by: Option<u64>) -> Result<Vec<Extended>, DiskError>
             remedy: "only an active snapshot takes more".to_owned(),
         });
     }
-    let overflowed = overflowed(&dm, &before, &live)?;
+    let anew = to_be_loaded_anew(&dm, &before, &live)?;
     let shares = shares(&before, &store, by).or_else(|error| {
-        if overflowed.contains(&true) {
+        if anew.contains(&true) {
             Ok(vec![0; before.devices.len()])
         } else {
             Err(error)
@@ -83,7 +84,7 @@ pub fn extend(prefix: &str, by: Option<u64>) -> Result<Vec<Extended>, DiskError>
     let mut done = Vec::new();
     for (index, device) in record.devices.iter().enumerate() {
         grow(&dm, &store, &record, index)?;
-        let overflow = if overflowed[index] {
+        let overflow = if anew[index] {
             load_anew(&dm, &store, &record, index)?
         } else {
             Overflow::None
@@ -99,13 +100,23 @@ pub fn extend(prefix: &str, by: Option<u64>) -> Result<Vec<Extended>, DiskError>
     Ok(done)
 }
 
-fn overflowed(dm: &Dm, record: &Record, live: &[Live]) -> Result<Vec<bool>, DiskError> {
+/// Whether a snapshot in that state, on tops like these, can be given more.
+fn takes_more(state: State, live: &[Live]) -> bool {
+    state == State::Active && !live.contains(&Live::Old)
+}
+
+/// Which have overflowed, an extend that was cut off among them.
+fn to_be_loaded_anew(dm: &Dm, record: &Record, live: &[Live]) -> Result<Vec<bool>, DiskError> {
     record
         .devices
         .iter()
         .zip(live)
-        .map(|(device, live)| Ok(live::status(dm, device, live)? == Some(SnapshotStatus::Overflow)))
+        .map(|(device, live)| Ok(is_overflow(live, live::status(dm, device, live)?)))
         .collect()
+}
+
+fn is_overflow(live: &Live, status: Option<SnapshotStatus>) -> bool {
+    *live == Live::Blocked || status == Some(SnapshotStatus::Overflow)
 }
 
 /// Who gets how many sectors: by what each lacks until it cannot overflow.
@@ -182,22 +193,36 @@ fn grow(dm: &Dm, store: &Store, record: &Record, index: usize) -> Result<(), Dis
     Ok(())
 }
 
-/// By way of the old table, for the overflow is handed over from a `snapshot` to the next.
+/// By way of another table, for the overflow is handed over from a `snapshot` to the next. Not by the old one: whoever mounts
+/// that writes past the store.
 fn load_anew(dm: &Dm, store: &Store, record: &Record, index: usize) -> Result<Overflow, DiskError> {
     let device = &record.devices[index];
     if live::user_of(dm, &device.top, 0)?.is_some() {
         return Ok(Overflow::Stays);
     }
     let table = live::snapshot_table(dm, store.device(), record, index, "snapshot")?;
-    dm.switch(&device.top, &live::old_table(device)?)?;
-    dm.switch(&device.top, &table)?;
+    // Where an extend was cut off, it is so already.
+    dm.switch(&device.top, &[device.blocked_table()])?;
+    dm.switch(&device.top, &table)
+        .map_err(|error| left_blocked(&record.id, &device.top, &error))?;
     Ok(Overflow::Cleared)
+}
+
+fn left_blocked(id: &str, top: &str, error: &DmError) -> DiskError {
+    DiskError::State {
+        what: "load the overflowed store anew for",
+        id: id.to_owned(),
+        why: format!("{error}; nothing is lost, but {top} is on an `error` table now, and cannot be mounted"),
+        remedy: format!("when that is mended, call `freezeframe extend {id}` again"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{append, split};
-    use crate::disk::record::Extent;
+    use super::{append, is_overflow, left_blocked, split, takes_more};
+    use crate::disk::dm::{DmError, SnapshotStatus};
+    use crate::disk::live::Live;
+    use crate::disk::record::{Extent, State};
     use crate::disk::store::ALIGN;
 
     #[test]
@@ -211,6 +236,21 @@ mod tests {
             [30 * ALIGN, 10 * ALIGN]
         );
         assert_eq!(split(&[ALIGN, ALIGN], 2 * ALIGN, ALIGN), [ALIGN, 0]);
+    }
+
+    #[test]
+    fn an_extend_that_was_cut_off_goes_on() {
+        assert!(takes_more(State::Active, &[Live::Snapshot, Live::Blocked]));
+        assert!(!takes_more(State::Active, &[Live::Snapshot, Live::Old]));
+        assert!(!takes_more(State::Merging, &[Live::Snapshot]));
+        assert!(is_overflow(&Live::Blocked, None));
+        assert!(is_overflow(&Live::Snapshot, Some(SnapshotStatus::Overflow)));
+        assert!(!is_overflow(&Live::Snapshot, Some(SnapshotStatus::Unknown)));
+        let text = left_blocked("00c0ffee", "ff-x", &DmError::Missing("ff-x".to_owned())).to_string();
+        assert!(
+            text.contains("ff-x is on an `error` table") && text.contains("freezeframe extend 00c0ffee"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! filesystem mounts without it as it did before. It must be there before the filesystem is mounted, so `up` runs early at
 //! boot, and it, not the filesystem, knows what a snapshot has made of it.
 
+mod armed;
+mod back;
 pub mod config;
 pub mod down;
 pub mod peek;

@@ -20,6 +20,8 @@ pub enum Live {
     Snapshot,
     /// `snapshot-merge` into our origin.
     Merging,
+    /// `error`: an extend was cut off between two switches. Nobody can mount it; what is on the store is whole.
+    Blocked,
     /// Something else.
     Other(String),
 }
@@ -53,6 +55,7 @@ pub fn live(dm: &Dm, record: &Record, index: usize) -> Result<Live, DmError> {
         [line] if line.kind == "snapshot" && ours(line)? => Live::Snapshot,
         [line] if line.kind == "snapshot-merge" && ours(line)? => Live::Merging,
         _ if numbered(&device.table).is_ok_and(|old| same(&old, &table)) => Live::Old,
+        _ if same(&[device.blocked_table()], &table) => Live::Blocked,
         _ => Live::Other(format!("the table `{}`", join(&table))),
     })
 }
@@ -142,7 +145,7 @@ pub fn old_table(device: &DeviceRecord) -> Result<Vec<TableLine>, DiskError> {
 pub fn status(dm: &Dm, device: &DeviceRecord, live: &Live) -> Result<Option<SnapshotStatus>, DmError> {
     match live {
         Live::Snapshot | Live::Merging => dm.snapshot_status(&device.top),
-        Live::Missing | Live::Old | Live::Other(_) => Ok(None),
+        Live::Missing | Live::Old | Live::Blocked | Live::Other(_) => Ok(None),
     }
 }
 

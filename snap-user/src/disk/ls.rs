@@ -320,6 +320,7 @@ mod tests {
         assert_eq!(is(State::Armed, Live::Snapshot, false), Shown::Active);
         assert_eq!(is(State::Active, Live::Missing, false), Shown::Down);
         assert_eq!(is(State::Active, Live::Old, false), Shown::Bypassed);
+        assert_eq!(is(State::Active, Live::Blocked, false), Shown::Down);
         assert_eq!(is(State::Merging, Live::Snapshot, false), Shown::Interrupted);
         assert_eq!(is(State::Merging, Live::Merging, false), Shown::Merging);
     }

@@ -222,6 +222,17 @@ impl DeviceRecord {
         }
     }
 
+    /// The table of the top between two that must not meet: nobody can read, write or mount it.
+    #[must_use]
+    pub fn blocked_table(&self) -> TableLine {
+        TableLine {
+            start: 0,
+            sectors: self.sectors,
+            kind: "error".to_owned(),
+            params: String::new(),
+        }
+    }
+
     /// The table of its slice, on the store's device.
     #[must_use]
     pub fn store_table(&self, device: impl fmt::Display) -> Vec<TableLine> {
@@ -420,6 +431,7 @@ pub(crate) mod tests {
             .map(ToString::to_string)
             .collect();
         assert_eq!(lines, ["0 4096 linear 8:16 2048", "4096 2048 linear 8:16 10240"]);
+        assert_eq!(device.blocked_table().to_string(), "0 2097152 error ");
         assert_eq!(device.store_sectors(), 6144);
         assert!(device.can_overflow());
     }

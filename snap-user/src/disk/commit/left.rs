@@ -76,7 +76,7 @@ fn judge<E>(
         },
         // What is written to it goes to the store, whatever the store has now.
         (Live::Snapshot, _) => Err(Stopped::Gone),
-        (Live::Missing | Live::Old | Live::Other(_), _) => match content()? {
+        (Live::Missing | Live::Old | Live::Blocked | Live::Other(_), _) => match content()? {
             Content::Changes => Err(Stopped::Gone),
             Content::Nothing => Ok(0),
         },
@@ -119,7 +119,7 @@ fn refusal(record: &Record, index: usize, live: &Live, stopped: Stopped) -> Disk
             format!("{top} has {what}, and not all of it is merged"),
             "somebody else has changed it: see `dmsetup table`, then commit again",
         ),
-        (Stopped::Gone, Live::Snapshot | Live::Merging) => state(
+        (Stopped::Gone, Live::Snapshot | Live::Merging | Live::Blocked) => state(
             format!("{top} does not merge any more, and not all of it is merged"),
             "commit again",
         ),
@@ -142,7 +142,12 @@ mod tests {
 
     #[test]
     fn what_does_not_merge_is_merged_only_where_the_store_is_empty() {
-        let others = [Live::Missing, Live::Old, Live::Other("a table".to_owned())];
+        let others = [
+            Live::Missing,
+            Live::Old,
+            Live::Blocked,
+            Live::Other("a table".to_owned()),
+        ];
         for live in &others {
             assert_eq!(left(live, None, Content::Changes), Err(Stopped::Gone), "{live:?}");
             assert_eq!(left(live, None, Content::Nothing), Ok(0), "{live:?}");

@@ -3,8 +3,8 @@
 //! | record | the top gets |
 //! |---|---|
 //! | none | its device, one to one |
-//! | `armed`, and nothing was written to the slice | its device; the record goes |
-//! | `armed`, and something was: killed right behind the switch | `snapshot`; the record becomes `active` |
+//! | `armed`, and nothing was written to any of its slices | its device; the record goes |
+//! | `armed`, and something was: killed right behind the switch | `snapshot`; the record becomes `active`, and is kept |
 //! | `active` | `snapshot` |
 //! | `merging` | `snapshot-merge`: the kernel goes on, `commit` ends it |
 //! | `discarding` | its device; the record goes |
@@ -14,6 +14,7 @@
 //! ([`crate::disk::layer::root`]).
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -21,12 +22,14 @@ use std::time::{Duration, Instant};
 use crate::disk::dm::{Dm, Role};
 use crate::disk::error::{DiskError, Doing as _};
 use crate::disk::exceptions::{self, Content};
+use crate::disk::layer::armed;
+use crate::disk::layer::back::{Since, back};
 use crate::disk::layer::config::{Config, Entry};
 use crate::disk::layer::root::{self, Inside, On};
 use crate::disk::layer::{passthrough, refusal};
 use crate::disk::live::{self, Live};
 use crate::disk::marker::Marker;
-use crate::disk::record::{DmIdentity, Record, State};
+use crate::disk::record::{DeviceRecord, DmIdentity, Record, State};
 use crate::disk::store::Store;
 use crate::disk::{blockdev, discard, find, marker};
 
@@ -68,10 +71,15 @@ pub fn up(patience: Duration) -> Result<(), DiskError> {
         }
     }
     for path in stores()? {
-        settle(&dm, &path)?;
+        if let Err(error) = settle(&dm, &path) {
+            eprintln!("freezeframe: {error}");
+            failed += 1;
+        }
     }
-    if !Path::new(STAMP).exists() {
-        failed += others(&dm)?;
+    if Path::new(STAMP).exists() {
+        failed += back(&dm, Since::Later)?;
+    } else {
+        failed += back(&dm, Since::Boot)?;
         stamp();
     }
     match failed {
@@ -228,28 +236,35 @@ pub fn without_store(entry: &Entry, marker: &Marker, remedy: impl Into<String>) 
 
 /// The snapshots of a store that a top runs on.
 fn runs(store: &Store, top: &str) -> Vec<Run> {
-    let mut runs = Vec::new();
-    for record in &store.state().snapshots {
-        for (index, device) in record.devices.iter().enumerate() {
-            if device.top != top || device.merged || record.state == State::Discarding {
-                continue;
-            }
-            let run = Run {
-                store: store.device().to_owned(),
-                record: record.clone(),
-                index,
-            };
-            // One that cannot be read is as good as full: better no start than a start without it.
-            if record.state != State::Armed || !matches!(content(&run), Ok(Content::Nothing)) {
-                runs.push(run);
-            }
-        }
-    }
-    runs
+    runs_of(&store.state().snapshots, top, content(store.device()))
+        .map(|(record, index)| Run {
+            store: store.device().to_owned(),
+            record: record.clone(),
+            index,
+        })
+        .collect()
 }
 
-fn content(run: &Run) -> std::io::Result<Content> {
-    exceptions::look(&run.store, &run.record.devices[run.index].extents)
+fn runs_of<'a>(
+    records: &'a [Record],
+    top: &'a str,
+    look: impl Fn(&DeviceRecord) -> io::Result<Content>,
+) -> impl Iterator<Item = (&'a Record, usize)> {
+    records.iter().filter_map(move |record| {
+        let runs = |device: &DeviceRecord| device.top == top && !device.merged;
+        let index = record.devices.iter().position(runs)?;
+        let is_run = match record.state {
+            State::Active | State::Merging => true,
+            State::Armed => armed::switched(record, &look),
+            State::Discarding => false,
+        };
+        is_run.then_some((record, index))
+    })
+}
+
+/// Looks into the slices of a store.
+fn content(store: &Path) -> impl Fn(&DeviceRecord) -> io::Result<Content> {
+    |device| exceptions::look(store, &device.extents)
 }
 
 /// The table that goes with the record; the record is set right first.
@@ -258,7 +273,7 @@ fn table(dm: &Dm, run: &Run) -> Result<Vec<crate::disk::record::TableLine>, Disk
         State::Merging => "snapshot-merge",
         State::Armed => {
             let mut store = Store::lock(&run.store)?;
-            store.record_mut(&run.record.id)?.state = State::Active;
+            armed::adopt(store.record_mut(&run.record.id)?);
             store.write()?;
             "snapshot"
         }
@@ -267,23 +282,21 @@ fn table(dm: &Dm, run: &Run) -> Result<Vec<crate::disk::record::TableLine>, Disk
     live::snapshot_table(dm, &run.store, &run.record, run.index, kind)
 }
 
-/// Forgets the records that say that they may be.
+/// Forgets the records that say that they may be, and sets those right that a take left behind its switch.
 fn settle(dm: &Dm, path: &Path) -> Result<(), DiskError> {
     let mut store = Store::lock(path)?;
     for record in store.state().snapshots.clone() {
         let live = live::all(dm, &record)?;
-        let done = match record.state {
-            State::Discarding => true,
-            State::Armed => (0..record.devices.len()).all(|index| {
-                let run = Run {
-                    store: path.to_owned(),
-                    record: record.clone(),
-                    index,
-                };
-                matches!(content(&run), Ok(Content::Nothing))
-            }),
-            State::Active | State::Merging => false,
-        };
+        if armed::switched(&record, content(path)) {
+            armed::adopt(store.record_mut(&record.id)?);
+            store.write()?;
+            eprintln!(
+                "freezeframe: snapshot {} is active: its take was cut off behind the switch",
+                record.id
+            );
+            continue;
+        }
+        let done = matches!(record.state, State::Discarding | State::Armed);
         if done && !live.contains(&Live::Snapshot) && !live.contains(&Live::Merging) {
             if let Err(error) = store.alone() {
                 eprintln!("freezeframe: {error}");
@@ -299,61 +312,41 @@ fn settle(dm: &Dm, path: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// Tops that are no layers, right after boot: they are up on their old tables, and nobody has mounted them yet. How many are
-/// not on their stores.
-fn others(dm: &Dm) -> Result<usize, DiskError> {
-    let mut failed = 0;
-    for store in find::stores()? {
-        for record in &store.state().snapshots {
-            for (index, device) in record.devices.iter().enumerate() {
-                let wanted = matches!(record.state, State::Active | State::Merging) && !device.merged;
-                let layer = device.top_uuid == DmIdentity::layer(device.top.trim_start_matches("ff-")).uuid;
-                if !wanted || layer {
-                    continue;
-                }
-                if let Err(error) = put_back(dm, store.device(), record, index) {
-                    eprintln!("freezeframe: {error}");
-                    failed += 1;
-                }
-            }
-        }
-    }
-    Ok(failed)
-}
+#[cfg(test)]
+mod tests {
+    use super::runs_of;
+    use crate::disk::exceptions::Content;
+    use crate::disk::record::tests::record;
+    use crate::disk::record::{Record, State};
 
-fn put_back(dm: &Dm, store: &Path, record: &Record, index: usize) -> Result<(), DiskError> {
-    let device = &record.devices[index];
-    match live::live(dm, record, index)? {
-        Live::Snapshot | Live::Merging => return Ok(()),
-        Live::Old => {}
-        Live::Missing | Live::Other(_) => {
-            return Err(DiskError::State {
-                what: "put back",
-                id: record.id.clone(),
-                why: format!("{} is not there yet, and is no layer of Freezeframe's", device.top),
-                remedy: "do not mount it: start it, then call `freezeframe layer up` after removing /run/freezeframe/layers-up"
-                    .to_owned(),
-            });
-        }
+    /// Of a layer `ff-x` and a `data` that is none.
+    fn snapshot(state: State) -> Record {
+        let mut record = record("00c0ffee", &[]);
+        record.state = state;
+        let mut other = record.devices[0].clone();
+        other.top = "data".to_owned();
+        other.top_uuid = String::new();
+        record.devices.push(other);
+        record
     }
-    live::unused(
-        dm,
-        &device.top,
-        || format!("put {} back on its store", record.id),
-        |_| "it is of the instant, and what was written since is on the store only".to_owned(),
-    )?;
-    let kind = if record.state == State::Merging {
-        "snapshot-merge"
-    } else {
-        "snapshot"
-    };
-    dm.switch(
-        &device.top,
-        &live::snapshot_table(dm, store, record, index, kind)?,
-    )?;
-    eprintln!(
-        "freezeframe: {} is on snapshot {} ({kind})",
-        device.top, record.id
-    );
-    Ok(())
+
+    #[test]
+    fn a_top_runs_on_a_slice_that_is_empty_where_another_of_its_snapshot_is_not() {
+        let records = [snapshot(State::Armed)];
+        let runs = |top, written: &str| {
+            let look = |device: &crate::disk::record::DeviceRecord| {
+                Ok(match device.top == written {
+                    true => Content::Changes,
+                    false => Content::Nothing,
+                })
+            };
+            runs_of(&records, top, look)
+                .map(|(_, index)| index)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(runs("ff-x", "nothing"), [0; 0]);
+        assert_eq!(runs("ff-x", "data"), [0]);
+        assert_eq!(runs("data", "data"), [1]);
+        assert_eq!(runs("ff-y", "data"), [0; 0]);
+    }
 }
