@@ -7,6 +7,7 @@ use crate::disk::error::DiskError;
 use crate::disk::find;
 use crate::disk::live::{self, Live};
 use crate::disk::record::{DeviceRecord, DmIdentity, Record, State};
+use crate::disk::store::Store;
 
 /// How long the machine has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub enum Since {
     Later,
 }
 
-/// Puts tops back on their stores: those that an extend left on no table at all; and right after boot those that are no layers,
+/// Puts tops back on their stores: those that an extend left on an `error` table; and right after boot those that are no layers,
 /// for they are up on their old tables, and nobody has mounted them yet. How many are not on their stores.
 ///
 /// # Errors
@@ -26,6 +27,8 @@ pub enum Since {
 pub fn back(dm: &Dm, since: Since) -> Result<usize, DiskError> {
     let mut failed = 0;
     for store in find::stores()? {
+        // An extend or a commit that is under way switches them itself.
+        let store = Store::lock(store.device())?;
         for record in &store.state().snapshots {
             for (index, device) in record.devices.iter().enumerate() {
                 let live = live::live(dm, record, index)?;
