@@ -129,8 +129,11 @@ int ff_errands_run(struct ff_errands *errands, struct ff_errand *some, u32 count
 	int err = 0;
 
 	for (errand = some; errand < some + count; errand++) {
-		if (!ff_errand_is_left(errand))
-			ff_errand_begin(errands, errand, duty);
+		if (ff_errand_is_left(errand))
+			continue;
+		/* Where there are no threads it is done in the next line. */
+		WRITE_ONCE(failure->fs, errand->fs);
+		ff_errand_begin(errands, errand, duty);
 	}
 	wake_up_all(&errands->queue);
 	for (errand = some; errand < some + count; errand++) {
