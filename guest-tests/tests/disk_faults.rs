@@ -1,6 +1,6 @@
 //! Whatever dies or fails while a disk's half is taken, nobody hangs, no device stays suspended, and the filesystem is as it was.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread::{sleep, spawn};
 use std::time::Duration;
 
@@ -171,6 +171,42 @@ fn a_crash_behind_the_switch_before_all_are_written_to() {
     let mounts = NAMES.map(mount);
     assert_eq!([&mounts[0], &mounts[1]].map(read), ["before\n"; 2]);
     assert_nothing_left();
+}
+
+/// What it would have made of the snapshot then, nobody knows: it stays, at a shutdown as well.
+#[test]
+fn a_controller_killed_while_it_writes_the_image() {
+    let disk = Disk::usual();
+    let mut place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
+    let mut writer = place.writer(Mode::Direct);
+    let pid = writer.target.pid().to_string();
+    let mut take = Command::new("freezeframe")
+        .args(["take", "--no-daemon", "--pid", &pid, "--fs", &place.mounted().dir])
+        .args(["--snapblockdev", &place.store, "-o", "-"])
+        .stdout(Stdio::piped()) // which nobody reads
+        .spawn()
+        .expect("freezeframe runs");
+    dm::wait_until("the switch", || dm::target(place.base.name()) == "snapshot");
+    let state = || list().first().map(|snapshot| snapshot["state"].clone());
+    dm::wait_until("the snapshot", || state() == Some("active".into()));
+    sleep(Duration::from_millis(500));
+    assert!(
+        take.try_wait().expect("it is ours").is_none(),
+        "it is not through"
+    );
+    take.kill().expect("it is ours");
+    take.wait().expect("it is ours");
+    place.assert_well(&mut writer);
+    let left = list();
+    assert_eq!(
+        (&left[0]["state"], &left[0]["at_shutdown"]),
+        (&"active".into(), &"keep".into())
+    );
+    assert_eq!(Device::open().open_snapshots(), 0);
+    done(&["commit", left[0]["id"].as_str().expect("it has an id")]);
+    assert_nothing_left();
+    place.assert_well(&mut writer);
+    place.assert_all_there(writer);
 }
 
 #[test]

@@ -213,7 +213,7 @@ pub fn refused(arguments: &[&str], words: &[&str]) {
     assert_says(arguments, &freezeframe(arguments), words);
 }
 
-/// It failed, in one line with all of `words`.
+/// It failed, and said all of `words`.
 ///
 /// # Panics
 ///
