@@ -223,47 +223,6 @@ fn a_commit_that_was_killed_is_finished() {
     assert_eq!(read(&place), "after\n");
 }
 
-/// What does not merge any more has not been merged for that.
-#[test]
-fn a_commit_whose_top_is_taken_away_goes_on_later() {
-    let disk = Disk::usual();
-    let mut place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
-    let path = place.mounted().path("large");
-    sh(&format!(
-        "dd if=/dev/zero of={path} bs=1M count=32 conv=fsync status=none"
-    ));
-    let snapshot = place.what(&[]).take();
-    // Every other chunk: each is merged by itself, and that takes its time.
-    sh(&format!(
-        "fio --name=write --filename={path} --ioengine=psync --direct=1 --allow_file_create=0 --overwrite=1 --end_fsync=1 \
-         --output=/dev/null --rw=write:4k --bs=4k --size=32M"
-    ));
-    let sum = sh(&format!("sha1sum {path}"));
-    place.unmount();
-    let commit = std::process::Command::new("freezeframe")
-        .args(["commit", &snapshot.id])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .expect("freezeframe runs");
-    dm::wait_until("the merge", || dm::target("ff-data") == "snapshot-merge");
-    sh("dmsetup remove --retry ff-data");
-    let output = commit.wait_with_output().expect("it is ours");
-    assert_says(
-        &["commit"],
-        &output,
-        &[&snapshot.id, "ff-data is not there", "freezeframe layer up"],
-    );
-    assert_eq!(snapshot.listed()["state"], "interrupted");
-    done(&["layer", "up"]);
-    assert_eq!(dm::target("ff-data"), "snapshot-merge");
-    snapshot.commit();
-    place.remount();
-    assert_eq!(sh(&format!("sha1sum {path}")), sum);
-    place.unmount();
-    place.kind.check(&place.base.node);
-}
-
 #[test]
 fn a_striped_device_of_nobodys_is_switched_as_it_is() {
     let disk = Disk::split(&[("one", 400), ("other", 400), ("key", 1000)]);
