@@ -1,5 +1,5 @@
-//! Devices that fail or go away while a disk's half is taken or merged: nobody hangs, no device stays suspended, and whoever was told that something is
-//! on the disk finds it there when the devices work again.
+//! Devices that fail or go away while a disk's half is taken or merged: nobody hangs, no device stays suspended, and whoever was told
+//! that something is on the disk finds it there when the devices work again.
 
 use guest_tests::disk::base::Base;
 use guest_tests::disk::base::Kind::{LayerOnPartition, Linear};
