@@ -99,7 +99,6 @@ fn ensure_cargo_deny() -> Result<()> {
             "--version",
             DENY_VERSION,
         ]);
-        cargo.env("CARGO_PROFILE_DEV_DEBUG", "0");
         cargo.arg("--root").arg(paths::tools());
         cargo.arg("--target-dir").arg(paths::cache().join("cargo-deny"));
         run::logged("cargo-deny", &mut cargo)

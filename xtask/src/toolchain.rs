@@ -124,12 +124,9 @@ impl Toolchain {
                 "bpf-linker",
                 "--locked",
                 "--force",
-                // What takes time in it is LLVM's, which is there already.
-                "--debug",
                 "--version",
                 LINKER_VERSION,
             ]);
-            cargo.env("CARGO_PROFILE_DEV_DEBUG", "0");
             let llvm = self.llvm()?;
             cargo.args(["--no-default-features", "--features", &format!("llvm-{llvm}")]);
             // Where Debian has it; elsewhere the linker's build finds it by the `llvm-config` on PATH.
