@@ -123,9 +123,35 @@ pub fn programs() -> Result<Vec<(String, PathBuf)>> {
     )
 }
 
+/// Copies of programs, each with its name.
+fn stripped(programs: Vec<(String, PathBuf)>) -> Result<Vec<(String, PathBuf)>> {
+    let dir = paths::guest().join("bin");
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    programs
+        .into_iter()
+        .map(|(name, program)| {
+            let copy = dir.join(&name);
+            copy_stripped(&program, &copy)?;
+            Ok((name, copy))
+        })
+        .collect()
+}
+
+/// Copies a program without what only a debugger reads, which every guest would have to unpack. Symbols stay.
+fn copy_stripped(from: &Path, to: &Path) -> Result<()> {
+    run::output(
+        Command::new("strip")
+            .arg("--strip-debug")
+            .arg("-o")
+            .arg(to)
+            .arg(from),
+    )
+    .map(drop)
+}
+
 /// Every suite there is: the test binaries of `guest-tests`, built, and the jobs below it.
 pub fn all() -> Result<Vec<Suite>> {
-    let bins = programs()?;
+    let bins = stripped(programs()?)?;
     let tests = executables(
         build::cargo().args([
             "test",
@@ -148,7 +174,7 @@ pub fn all() -> Result<Vec<Suite>> {
         for (bin, executable) in &bins {
             fs::copy(executable, dir.join("bin").join(bin))?;
         }
-        fs::copy(&executable, dir.join("suite"))?;
+        copy_stripped(&executable, &dir.join("suite"))?;
         let resets = name.ends_with(RESETS);
         // A reset leaves no time for what libtest says at the end.
         let at_once = if resets { " --nocapture" } else { "" };
