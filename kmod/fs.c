@@ -60,8 +60,7 @@ static u64 ff_fs_written(struct super_block *sb)
 	u64 pages = 0;
 
 	rcu_read_lock();
-	list_for_each_entry_rcu(wb, &sb->s_bdi->wb_list, bdi_node)
-	{
+	list_for_each_entry_rcu(wb, &sb->s_bdi->wb_list, bdi_node) {
 		/* Its counters go before it does. */
 		if (!wb_tryget(wb))
 			continue;
@@ -70,6 +69,14 @@ static u64 ff_fs_written(struct super_block *sb)
 	}
 	rcu_read_unlock();
 	return pages;
+}
+
+/* What a cgroup wrote that has gone meanwhile counts for nothing. */
+static u64 ff_fs_written_since(struct super_block *sb, u64 before)
+{
+	u64 now = ff_fs_written(sb);
+
+	return now - min(now, before);
 }
 
 int ff_fs_sync(struct ff_frozen *fs, u32 *reason)
@@ -85,7 +92,7 @@ int ff_fs_sync(struct ff_frozen *fs, u32 *reason)
 		up_read(&fs->sb->s_umount);
 	}
 	fs->user.sync.end_ns = ktime_get_ns();
-	fs->user.sync_pages = ff_fs_written(fs->sb) - before;
+	fs->user.sync_pages = ff_fs_written_since(fs->sb, before);
 	if (err)
 		*reason = FF_REASON_FS_SYNC;
 	return err;
@@ -125,7 +132,7 @@ int ff_fs_freeze(struct ff_frozen *fs, u32 *reason)
 		*reason = FF_REASON_NO_MEMORY;
 	}
 	fs->user.freeze.end_ns = ktime_get_ns();
-	fs->user.freeze_pages = ff_fs_written(fs->sb) - before;
+	fs->user.freeze_pages = ff_fs_written_since(fs->sb, before);
 	return err;
 }
 

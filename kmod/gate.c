@@ -66,7 +66,8 @@ static bool ff_gate_blocks(const struct super_block *sb)
 	bool found = false;
 
 	rcu_read_lock();
-	list_for_each_entry_rcu(gate, &ff_gates, link) found |= ff_gate_has(gate, sb);
+	list_for_each_entry_rcu(gate, &ff_gates, link)
+		found |= ff_gate_has(gate, sb);
 	rcu_read_unlock();
 	return found;
 }

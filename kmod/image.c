@@ -191,8 +191,7 @@ int ff_image_build(struct ff_snapshot *snap)
 	header.runs = ff_table(&at, snap->pages.run_count, sizeof(struct ff_image_run));
 	header.blobs = ff_table(&at, bytes.length, 1);
 	header.data_offset = PAGE_ALIGN(at);
-	/* Whole pages with references of their own, not slabs: the image may be spliced away and outlive the snapshot.
-	 */
+	/* Pages with references of their own, not slabs: what is spliced away outlives the snapshot. */
 	snap->meta = vzalloc(header.data_offset);
 	if (!snap->meta) {
 		err = -ENOMEM;
