@@ -332,6 +332,17 @@ pub(crate) mod tests {
         place, store_capacity_sectors,
     };
 
+    /// A snapshot of two: of a layer `ff-x`, and of a `data` that is none.
+    pub(crate) fn record_of_two(state: State) -> Record {
+        let mut record = record("00c0ffee", &[]);
+        record.state = state;
+        let mut other = record.devices[0].clone();
+        other.top = "data".to_owned();
+        other.top_uuid = String::new();
+        record.devices.push(other);
+        record
+    }
+
     /// A snapshot of one device of 1 GiB.
     pub(crate) fn record(id: &str, extents: &[Extent]) -> Record {
         Record {

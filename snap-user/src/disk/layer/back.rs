@@ -92,29 +92,18 @@ fn put_back(dm: &Dm, store: &Path, record: &Record, index: usize, live: &Live) -
 mod tests {
     use super::{Since, is_put_back};
     use crate::disk::live::Live;
-    use crate::disk::record::tests::record;
-    use crate::disk::record::{Record, State};
-
-    /// Of a layer `ff-x` and a `data` that is none.
-    fn snapshot(state: State) -> Record {
-        let mut record = record("00c0ffee", &[]);
-        record.state = state;
-        let mut other = record.devices[0].clone();
-        other.top = "data".to_owned();
-        other.top_uuid = String::new();
-        record.devices.push(other);
-        record
-    }
+    use crate::disk::record::State;
+    use crate::disk::record::tests::record_of_two;
 
     #[test]
     fn what_is_no_layer_is_put_back_after_a_boot_and_what_is_blocked_at_any_time() {
-        let record = snapshot(State::Active);
+        let record = record_of_two(State::Active);
         let back = |index: usize, live, since| is_put_back(&record, &record.devices[index], &live, since);
         assert!(back(1, Live::Old, Since::Boot));
         assert!(!back(1, Live::Old, Since::Later));
         assert!(!back(0, Live::Old, Since::Boot));
         assert!(back(0, Live::Blocked, Since::Later));
-        let armed = snapshot(State::Armed);
+        let armed = record_of_two(State::Armed);
         assert!(!is_put_back(&armed, &armed.devices[1], &Live::Old, Since::Boot));
     }
 }

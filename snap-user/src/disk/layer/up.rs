@@ -316,23 +316,12 @@ fn settle(dm: &Dm, path: &Path) -> Result<(), DiskError> {
 mod tests {
     use super::runs_of;
     use crate::disk::exceptions::Content;
-    use crate::disk::record::tests::record;
-    use crate::disk::record::{Record, State};
-
-    /// Of a layer `ff-x` and a `data` that is none.
-    fn snapshot(state: State) -> Record {
-        let mut record = record("00c0ffee", &[]);
-        record.state = state;
-        let mut other = record.devices[0].clone();
-        other.top = "data".to_owned();
-        other.top_uuid = String::new();
-        record.devices.push(other);
-        record
-    }
+    use crate::disk::record::State;
+    use crate::disk::record::tests::record_of_two;
 
     #[test]
     fn a_top_runs_on_a_slice_that_is_empty_where_another_of_its_snapshot_is_not() {
-        let records = [snapshot(State::Armed)];
+        let records = [record_of_two(State::Armed)];
         let runs = |top, written: &str| {
             let look = |device: &crate::disk::record::DeviceRecord| {
                 Ok(match device.top == written {
