@@ -12,6 +12,21 @@ use guest_tests::sectors::{Floor, Mode};
 use guest_tests::sh;
 use serde_json::Value;
 
+/// A filesystem, and a store of 40 MiB that can grow to 300.
+fn with_little_room() -> (Disk, Place) {
+    let disk = Disk::split(&[("data", 900), ("key", 400)]);
+    let mut place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
+    let part = disk.part("key");
+    place.store = dm::create("key", &format!("0 {} linear {part} 0", 40 << 11));
+    (disk, place)
+}
+
+/// The store's device is larger now.
+fn grow(disk: &Disk) {
+    let part = disk.part("key");
+    dm::replace("key", &format!("0 {} linear {part} 0", 300 << 11));
+}
+
 /// A snapshot on a store of 40 MiB that can grow to 300, and a file of 20 MiB that is whole; then it overflowed, and was unmounted.
 struct Overflowed {
     snapshot: Snapshot,
@@ -22,10 +37,7 @@ struct Overflowed {
 
 impl Overflowed {
     fn new() -> Self {
-        let disk = Disk::split(&[("data", 900), ("key", 400)]);
-        let mut place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
-        let part = disk.part("key");
-        place.store = dm::create("key", &format!("0 {} linear {part} 0", 40 << 11));
+        let (disk, place) = with_little_room();
         let snapshot = place.what(&[]).take();
         assert!(fill(&place, "first", 20));
         sh(&format!("sync -f {}", place.mounted().dir));
@@ -38,12 +50,6 @@ impl Overflowed {
             place,
             disk,
         }
-    }
-
-    /// The store's device is larger now.
-    fn grow(&self) {
-        let part = self.disk.part("key");
-        dm::replace("key", &format!("0 {} linear {part} 0", 300 << 11));
     }
 
     /// What was written before it overflowed is there.
@@ -120,17 +126,14 @@ fn a_store_that_overflows_keeps_the_origin() {
 
 #[test]
 fn a_store_that_is_extended_in_time_takes_more() {
-    let disk = Disk::split(&[("data", 900), ("key", 400)]);
-    let mut place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
-    let part = disk.part("key");
-    place.store = dm::create("key", &format!("0 {} linear {part} 0", 40 << 11));
+    let (disk, place) = with_little_room();
     let snapshot = place.what(&[]).take();
     assert!(fill(&place, "first", 20));
     let before = snapshot.listed();
     let used = before["devices"][0]["used_bytes"].as_u64().expect("a number");
     assert!(used > 20 << 20, "{before}");
     refused(&["extend", &snapshot.id], &[&place.store, "larger"]);
-    dm::replace("key", &format!("0 {} linear {part} 0", 300 << 11));
+    grow(&disk);
     done(&["extend", &snapshot.id, "--by", "100M"]);
     assert!(fill(&place, "second", 60), "there is room now");
     let after = snapshot.listed();
@@ -148,7 +151,7 @@ fn a_store_that_is_extended_in_time_takes_more() {
 #[test]
 fn a_store_that_overflowed_takes_writes_again_when_it_is_extended() {
     let mut it = Overflowed::new();
-    it.grow();
+    grow(&it.disk);
     assert_eq!(extend(&it.snapshot), "stays", "it is mounted");
     it.place.unmount();
     assert_eq!(extend(&it.snapshot), "cleared");
@@ -169,7 +172,7 @@ fn a_store_that_overflowed_takes_writes_again_when_it_is_extended() {
 fn an_extend_that_was_cut_off_goes_on() {
     for go_on in ["extend", "layer up", "commit", "discard"] {
         let mut it = Overflowed::new();
-        it.grow();
+        grow(&it.disk);
         it.place.unmount();
         let node = &it.place.base.node;
         dm::replace("ff-data", &format!("0 {} error", dm::sectors(node)));
