@@ -22,11 +22,9 @@ type Check = fn() -> Result<()>;
 pub fn run(_: &Args) -> Result<ExitCode> {
     {
         let _lock = step::lock()?;
-        setup::ensure(&[Need::Lint])?;
-        step::beside(ensure_cargo_deny, || {
-            setup::ensure(&[Need::Bpf])?;
-            build::bpf()
-        })?;
+        setup::ensure(&[Need::Bpf, Need::Lint])?;
+        build::bpf()?;
+        ensure_cargo_deny()?;
     }
     let checks: [(&str, Check); 6] = [
         ("rustfmt", rustfmt),

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use crate::paths;
 
@@ -33,19 +33,6 @@ pub fn timed<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let value = work().with_context(|| format!("step `{name}`"))?;
     eprintln!("  {name}: {:.1} s", start.elapsed().as_secs_f64());
     Ok(value)
-}
-
-/// Does both at the same time, where each has stretches that keep one processor busy, or none. Both are ended when one fails.
-pub fn beside<A: Send, B>(
-    one: impl FnOnce() -> Result<A> + Send,
-    other: impl FnOnce() -> Result<B>,
-) -> Result<(A, B)> {
-    std::thread::scope(|scope| {
-        let one = scope.spawn(one);
-        let other = other();
-        let one = one.join().map_err(|_| anyhow!("a step panicked"))?;
-        Ok((one?, other?))
-    })
 }
 
 /// Holds off other xtask processes that set up or build in the same target directory.

@@ -72,16 +72,11 @@ pub fn guests(
     tally: &mut Tally,
 ) -> Result<()> {
     let lock = step::lock()?;
-    let mut needs = vec![Need::Guest];
+    let mut needs = vec![Need::Guest, Need::Bpf];
     needs.extend(kernel.map(Need::Kernel));
-    setup::ensure(&[Need::Bpf])?;
-    let ((), mut suites) = step::beside(
-        || setup::ensure(&needs),
-        || {
-            build::controller()?;
-            suite::all()
-        },
-    )?;
+    setup::ensure(&needs)?;
+    build::controller()?;
+    let mut suites = suite::all()?;
     drop(lock);
     if only.is_none() && settings.extent == Extent::Usual {
         suite::leave_long(&mut suites);
