@@ -23,7 +23,13 @@ pub struct Suite {
     dir: PathBuf,
     /// The module that it wants.
     variant: Variant,
+    /// Of several kernels it runs on the first only.
+    once: bool,
 }
+
+/// Suites that take minutes and of which hardly anything depends on the kernel: `cargo xtask soak` runs them on every one, and
+/// `cargo xtask test` where they are asked for by name.
+const ONCE: [&str; 1] = ["dashboards"];
 
 /// Suites that take minutes each: `cargo xtask soak` runs them, and `cargo xtask test` where they are asked for by name.
 const LONG: [&str; 11] = [
@@ -40,9 +46,12 @@ const LONG: [&str; 11] = [
     "root_by_device",
 ];
 
-/// Leaves those that take long to soak.
+/// Leaves to soak what takes long.
 pub fn leave_long(suites: &mut Vec<Suite>) {
     suites.retain(|suite| !LONG.contains(&suite.name.as_str()));
+    for suite in suites {
+        suite.once = ONCE.contains(&suite.name.as_str());
+    }
 }
 
 /// A suite whose name ends like this may reset its guest, and is run again when that has booted.
@@ -195,6 +204,7 @@ pub fn all() -> Result<Vec<Suite>> {
             name,
             dir,
             variant: Variant::Test,
+            once: false,
         });
     }
     let jobs = paths::root().join("guest-tests/jobs");
@@ -207,6 +217,7 @@ pub fn all() -> Result<Vec<Suite>> {
                     name,
                     dir,
                     variant: Variant::Release,
+                    once: false,
                 });
             }
         }
@@ -256,12 +267,14 @@ fn runs(suites: &[Suite], kernels: &[Series], settings: &Settings) -> Result<Vec
         // What is found out about the host is found out once, and then remembered.
         qemu::accel(&series.unpacked()?)?;
     }
+    let controller = paths::guest().join("bin/freezeframe");
+    copy_stripped(&paths::controller(), &controller)?;
     // Those that take long end side by side, not one of them alone at the end.
     for suite in suites {
-        for series in kernels {
+        for series in kernels.iter().take(if suite.once { 1 } else { kernels.len() }) {
             let mut job = Job::new(suite.dir.clone(), *series);
             job.module = Some(module::build(*series, suite.variant)?);
-            job.controller = Some(paths::controller());
+            job.controller = Some(controller.clone());
             job.env.clone_from(&settings.env);
             job.env
                 .push(("FF_LIBTEST".to_owned(), settings.libtest.join(" ")));
@@ -332,7 +345,7 @@ mod tests {
     #[test]
     fn there_is_a_suite_of_every_name_among_the_long_ones() {
         let dir = paths::root().join("guest-tests");
-        for name in LONG {
+        for name in LONG.iter().chain(&ONCE) {
             let places = [
                 format!("tests/{name}.rs"),
                 format!("tests/{name}/main.rs"),

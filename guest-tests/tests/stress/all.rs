@@ -6,7 +6,7 @@ use guest_tests::rounds;
 
 use crate::ng::StressNg;
 use crate::pressure::{Collapsing, Group, Merging, Pressure, Swap};
-use crate::{assert_right, ways};
+use crate::{assert_right, first_ways};
 
 #[test]
 fn all_of_it_at_once() {
@@ -17,7 +17,7 @@ fn all_of_it_at_once() {
     let ng = StressNg::start();
     let pressures = [Pressure::swapping(&group, 4 << 20), Pressure::compacting()];
     for round in 0..rounds(1) {
-        for how in ways() {
+        for how in first_ways() {
             let mut pids = ng.workers();
             pids.push(drift.target.pid());
             let taken = Device::open().take_how(&pids, how);

@@ -13,6 +13,7 @@ mod swap;
 
 use guest_tests::device::{Device, How, Snapshot};
 use guest_tests::drift::Drift;
+use guest_tests::few;
 use snap_common::abi;
 
 const LAZY: How = How {
@@ -35,6 +36,11 @@ fn ways() -> Vec<How> {
         .filter(|(_, feature)| features & feature != 0)
         .map(|(arm, _)| How { arm, ..LAZY })
         .collect()
+}
+
+/// The first of them; under `cargo xtask soak` all. Every one goes through the other tests, and `oracle`, in any case.
+fn first_ways() -> Vec<How> {
+    few(&ways(), 1).to_vec()
 }
 
 /// A snapshot must be right when the process has written all of its memory again, which must be right, too.
