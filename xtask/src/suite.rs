@@ -27,7 +27,7 @@ pub struct Suite {
     once: bool,
 }
 
-/// Suites that take minutes and of which hardly anything depends on the kernel: `cargo xtask soak` runs them on every one, and
+/// Suites that take minutes, and whose kernel's side others see as well: `cargo xtask soak` runs them on every kernel, and so does
 /// `cargo xtask test` where they are asked for by name.
 const ONCE: [&str; 1] = ["dashboards"];
 
