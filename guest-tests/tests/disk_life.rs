@@ -129,6 +129,41 @@ fn an_image_is_not_written_to_what_is_discarded() {
     }
 }
 
+/// However many loop devices lie between.
+#[test]
+fn neither_image_nor_store_rests_on_what_is_switched() {
+    let disk = Disk::usual();
+    let place = Place::new(&disk, LayerOnPartition, Kind::Ext4);
+    let dir = &place.mounted().dir;
+    let on_file = |file: &str, size: &str| {
+        let script = format!("truncate -s {size} {file}; losetup -f --show {file}");
+        sh(&script).trim_end().to_owned()
+    };
+    let plain = on_file(&format!("{dir}/plain"), "16M");
+    let outer = on_file(&format!("{dir}/outer"), "64M");
+    let usb = Kind::Ext4.fresh(&outer, "usb");
+    let inner = on_file(&usb.path("inner"), "16M");
+    let (take, image) = (
+        ["take", "--no-daemon", "--fs", dir, "--snapblockdev"],
+        usb.path("image.tar"),
+    );
+    refused(
+        &[&take[..], &[&place.store, "-o", &image]].concat(),
+        &["cannot write the image to", dir, "--exempt", "--keep"],
+    );
+    sh(&format!("test ! -e {image}"));
+    for store in [&plain, &inner] {
+        refused(
+            &[&take[..], &[store]].concat(),
+            &[store, dir, "device of its own"],
+        );
+    }
+    assert_eq!(dm::target("ff-data"), "linear");
+    sh(&format!("losetup -d {inner}"));
+    drop(usb);
+    sh(&format!("losetup -d {outer}; losetup -d {plain}"));
+}
+
 #[test]
 fn an_orderly_shutdown_discards_unless_told_to_keep() {
     for (options, then) in [(&[][..], "before\n"), (&["--keep"], "after\n")] {

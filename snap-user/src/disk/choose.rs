@@ -78,7 +78,7 @@ pub enum ChooseError {
     },
     /// The image would go the way of what is discarded.
     #[error(
-        "cannot write the image to {point}: what is written there after the instant is discarded at shutdown; write it to a filesystem \
+        "cannot write the image to what rests on {point}: what is written there after the instant is discarded at shutdown; write it to a filesystem \
          that is left out (with --all: --exempt {point}), or keep the snapshot with --keep", point = point.display()
     )]
     Output {

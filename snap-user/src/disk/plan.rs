@@ -233,11 +233,9 @@ fn refuse_store(store: &Path, chosen: &[Chosen], mounts: &[Mount]) -> Result<(),
         return Ok(()); // its own error says more
     };
     let below = stack::below(devno);
-    let files = stack::files_below(devno);
-    let holders = files.iter().filter_map(|file| stack::mount_of(file, mounts));
-    let resting: Vec<_> = holders.map(|mount| mount.devno).collect();
+    let resting = stack::filesystems_below(devno, mounts);
     for filesystem in chosen {
-        if resting.contains(&filesystem.mount.devno)
+        if resting.iter().any(|mount| mount.devno == filesystem.mount.devno)
             || filesystem.devices.iter().any(|device| below.contains(device))
         {
             return Err(PlanError::StoreBelow {

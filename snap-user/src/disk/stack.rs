@@ -82,8 +82,7 @@ fn backing_file(device: Devno) -> Option<PathBuf> {
 }
 
 /// The files that a device rests on, where there are loop devices below it.
-#[must_use]
-pub fn files_below(device: Devno) -> Vec<PathBuf> {
+fn files_below(device: Devno) -> Vec<PathBuf> {
     below(device).into_iter().filter_map(backing_file).collect()
 }
 
@@ -95,6 +94,25 @@ pub fn mount_of<'a>(path: &Path, mounts: &'a [Mount]) -> Option<&'a Mount> {
         .iter()
         .filter(|mount| path.starts_with(&mount.point))
         .max_by_key(|mount| mount.point.components().count())
+}
+
+/// The filesystems that a device rests on, whatever lies between: those of the files below it, and what these rest on.
+#[must_use]
+pub fn filesystems_below(device: Devno, mounts: &[Mount]) -> Vec<&Mount> {
+    let mut found: Vec<&Mount> = Vec::new();
+    let mut devices = vec![device];
+    while let Some(device) = devices.pop() {
+        for mount in files_below(device)
+            .iter()
+            .filter_map(|file| mount_of(file, mounts))
+        {
+            if !found.iter().any(|other| other.devno == mount.devno) {
+                found.push(mount);
+                devices.extend(devices_of(mount));
+            }
+        }
+    }
+    found
 }
 
 /// How many filesystems a device rests on, one below the other; a filesystem freezes before all those.

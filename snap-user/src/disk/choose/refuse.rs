@@ -9,7 +9,7 @@ use super::kinds::{Hold, beneath};
 use super::seen::of_everyone;
 use super::{ChooseError, Chosen};
 use crate::disk::blockdev::Devno;
-use crate::disk::mounts;
+use crate::disk::{mounts, stack};
 
 /// Refuses more filesystems and devices than one call of the module takes. `unions`: how many filesystems there are besides.
 ///
@@ -33,21 +33,31 @@ fn at_most(count: usize, what: &'static str, most: u32) -> Result<(), ChooseErro
 ///
 /// # Errors
 ///
-/// When it lies on one of them.
+/// When it lies on one of them, or on a file of one.
 pub fn output_on(chosen: &[Chosen], output: Option<&File>) -> Result<(), ChooseError> {
     let Some(output) = output else { return Ok(()) };
     let mounts = mounts::mounts().map_err(ChooseError::Mounts)?;
     let id = mounts::id_of(output).map_err(ChooseError::Mounts)?;
     // A daemon's client may have opened it where only it sees.
     let seen = of_everyone(&mounts);
-    let on = match seen.iter().find(|seen| seen.mount.id == id) {
-        Some(seen) => beneath(&seen.mount, &mounts).devno,
-        None => Devno::from(output.metadata().map_err(ChooseError::Mounts)?.dev()),
+    // By the mount's number: a file on btrfs has that of its subvolume.
+    let (on, devices) = match seen.iter().find(|seen| seen.mount.id == id) {
+        Some(seen) => {
+            let mount = beneath(&seen.mount, &mounts);
+            (mount.devno, stack::devices_of(mount))
+        }
+        None => {
+            let on = Devno::from(output.metadata().map_err(ChooseError::Mounts)?.dev());
+            (on, vec![on])
+        }
     };
+    let below = devices
+        .into_iter()
+        .flat_map(|device| stack::filesystems_below(device, &mounts));
+    let lost: Vec<_> = below.map(|mount| mount.devno).chain([on]).collect();
     // What is read-only for the instant keeps what is written to it.
     let mut switched = chosen.iter().filter(|chosen| chosen.hold == Hold::Freeze);
-    // By the mount's number: a file on btrfs has that of its subvolume.
-    match switched.find(|chosen| chosen.mount.devno == on) {
+    match switched.find(|chosen| lost.contains(&chosen.mount.devno)) {
         Some(chosen) => Err(ChooseError::Output {
             point: chosen.mount.point.clone(),
         }),
