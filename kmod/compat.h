@@ -3,18 +3,29 @@
 #ifndef FF_COMPAT_H
 #define FF_COMPAT_H
 
+#include <linux/capability.h>
+#include <linux/fdtable.h>
 #include <linux/file.h>
 #include <linux/ftrace.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
+#include <linux/nsproxy.h>
 #include <linux/pid.h>
+#include <linux/proc_ns.h>
 #include <linux/rmap.h>
 #include <linux/sched.h>
 #include <linux/swap.h>
 #include <linux/swapops.h>
+#include <linux/uaccess.h>
+#include <linux/userfaultfd_k.h>
 #include <linux/version.h>
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+#include <linux/filelock.h>
+#endif
+
+#include "freezeframe.h"
 
 /* 6.6 renamed ptep_get() users; 6.1 has it as well. 6.5 dropped the vmas argument. */
 static inline long ff_get_user_page(struct mm_struct *mm, unsigned long addr, struct page **page)
@@ -46,6 +57,33 @@ static inline int ff_folio_mapped(struct folio *folio)
 	if (!folio_test_anon(folio))
 		return mapped - whole * parts;
 	return PageDoubleMap(&folio->page) ? mapped - parts : mapped;
+#endif
+}
+
+/* Does any page table map this page, alone or as a part of a large one? */
+static inline bool ff_page_is_mapped(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	if (folio_test_large(folio) && folio_entire_mapcount(folio))
+		return true;
+	return atomic_read(&page->_mapcount) >= 0;
+}
+
+/* 6.8 lets userfaultfd move pages. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+#define FF_USERFAULTFD_MOVES 1
+#else
+#define FF_USERFAULTFD_MOVES 0
+#endif
+
+/* The bit alone, where the lock of the VMA cannot be waited for. mmap_lock held for writing. */
+static inline void ff_vma_mark_soft_dirty(struct vm_area_struct *vma)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	ACCESS_PRIVATE(vma, __vm_flags) |= VM_SOFTDIRTY;
+#else
+	vma->vm_flags |= VM_SOFTDIRTY;
 #endif
 }
 
@@ -140,6 +178,25 @@ static inline void ff_vma_lock(struct vm_area_struct *vma)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
 	vma_start_write(vma);
+#endif
+}
+
+/* 6.3 made the flags private. Both locks held for writing. */
+static inline void ff_vma_clear_flags(struct vm_area_struct *vma, unsigned long flags)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	vm_flags_clear(vma, flags);
+#else
+	vma->vm_flags &= ~flags;
+#endif
+}
+
+static inline void ff_vma_set_flags(struct vm_area_struct *vma, unsigned long flags)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	vm_flags_set(vma, flags);
+#else
+	vma->vm_flags |= flags;
 #endif
 }
 
@@ -273,5 +330,115 @@ static inline bool ff_pte_is_lost(pte_t pte)
 	return is_swapin_error_entry(pte_to_swp_entry(pte));
 #endif
 }
+
+/* 6.3 made it one number. */
+static inline u64 ff_cap_bits(kernel_cap_t set)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	return set.val;
+#else
+	return set.cap[0] | (u64)set.cap[1] << 32;
+#endif
+}
+
+/* It is private to fs/; this is how it begins, from 3.19 on. */
+static inline u32 ff_mnt_ns_inode(const struct mnt_namespace *ns)
+{
+	return ns ? ((const struct ns_common *)ns)->inum : 0;
+}
+
+/* 6.12 looks for the table itself. */
+static inline bool ff_close_on_exec(unsigned int fd, const struct files_struct *files)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	return close_on_exec(fd, files);
+#else
+	return close_on_exec(fd, rcu_dereference_raw(files->fdt));
+#endif
+}
+
+/* 6.3 has areas of more than one length. */
+static inline void ff_task_rseq(const struct task_struct *task, struct ff_image_thread *image)
+{
+#ifdef CONFIG_RSEQ
+	image->rseq = (unsigned long)task->rseq;
+	image->rseq_signature = task->rseq_sig;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	image->rseq_bytes = task->rseq_len;
+#else
+	image->rseq_bytes = task->rseq ? 32 : 0;
+#endif
+#endif
+}
+
+/* Has it ever called io_setup()? */
+static inline bool ff_mm_has_aio(const struct mm_struct *mm)
+{
+#ifdef CONFIG_AIO
+	return rcu_access_pointer(mm->ioctx_table);
+#else
+	return false;
+#endif
+}
+
+static inline bool ff_task_has_io_uring(const struct task_struct *task)
+{
+#ifdef CONFIG_IO_URING
+	return task->io_uring;
+#else
+	return false;
+#endif
+}
+
+/*
+ * All threads that pthread_create() makes share a list, mostly an empty one. It is private to ipc/sem.c; this is how it
+ * begins, from 4.13 on. Who exits meanwhile frees it: then what is read is of no use, but no harm.
+ */
+static inline bool ff_task_has_sem_undo(const struct task_struct *task)
+{
+#ifdef CONFIG_SYSVIPC
+	struct ff_sem_undo_list {
+		refcount_t refcnt;
+		spinlock_t lock;
+		struct list_head list_proc;
+	} *undo = (void *)READ_ONCE(task->sysvsem.undo_list);
+	struct list_head *first;
+
+	return undo && !get_kernel_nofault(first, &undo->list_proc.next) && first != &undo->list_proc;
+#else
+	return false;
+#endif
+}
+
+/* 6.11 made the list of POSIX timers one of its own kind. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#define ff_for_each_posix_timer(timer, signal) hlist_for_each_entry(timer, &(signal)->posix_timers, list)
+#else
+#define ff_for_each_posix_timer(timer, signal) list_for_each_entry(timer, &(signal)->posix_timers, list)
+#endif
+
+/* 6.9 moved what locks and leases have in common to a struct of its own. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+typedef struct file_lock_core ff_file_lock;
+#define ff_lock_link flc_list
+#define ff_lock_owner(lock) ((lock)->flc_owner)
+#define ff_lock_file(lock) ((lock)->flc_file)
+#define ff_lock_type(lock) ((lock)->flc_type)
+#define ff_lock_is_ofd(lock) ((lock)->flc_flags & FL_OFDLCK)
+#define ff_lock_is_lease(lock) ((lock)->flc_flags & FL_LEASE)
+/* Not of leases. */
+#define ff_lock_start(lock) (container_of(lock, struct file_lock, c)->fl_start)
+#define ff_lock_end(lock) (container_of(lock, struct file_lock, c)->fl_end)
+#else
+typedef struct file_lock ff_file_lock;
+#define ff_lock_link fl_list
+#define ff_lock_owner(lock) ((lock)->fl_owner)
+#define ff_lock_file(lock) ((lock)->fl_file)
+#define ff_lock_type(lock) ((lock)->fl_type)
+#define ff_lock_is_ofd(lock) ((lock)->fl_flags & FL_OFDLCK)
+#define ff_lock_is_lease(lock) ((lock)->fl_flags & FL_LEASE)
+#define ff_lock_start(lock) ((lock)->fl_start)
+#define ff_lock_end(lock) ((lock)->fl_end)
+#endif
 
 #endif

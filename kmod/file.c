@@ -7,17 +7,12 @@
 #include <linux/pipe_fs_i.h>
 #include <linux/splice.h>
 #include <linux/uio.h>
-#include <linux/vmalloc.h>
 
+#include "drain.h"
 #include "trace.h"
 
-/* The page that holds byte @at of the image. */
-static struct page *ff_file_page(struct ff_snapshot *snap, u64 at)
-{
-	if (at >= snap->meta_bytes)
-		return ff_pages_get(&snap->pages, (at - snap->meta_bytes) >> PAGE_SHIFT);
-	return vmalloc_to_page(snap->meta + at);
-}
+/* How many pages a read takes hold of at a time. */
+#define FF_READ_PAGES 16
 
 static size_t ff_file_left(struct ff_snapshot *snap, loff_t at, size_t wanted)
 {
@@ -30,22 +25,36 @@ static ssize_t ff_file_read(struct kiocb *iocb, struct iov_iter *to)
 {
 	struct ff_snapshot *snap = iocb->ki_filp->private_data;
 	size_t left = ff_file_left(snap, iocb->ki_pos, iov_iter_count(to));
+	struct page *pages[FF_READ_PAGES];
+	int got = 0, index = 0;
 	ssize_t done = 0;
 
 	while (left) {
 		size_t offset = iocb->ki_pos & ~PAGE_MASK;
 		size_t part = min_t(size_t, left, PAGE_SIZE - offset);
-		size_t copied = copy_page_to_iter(ff_file_page(snap, iocb->ki_pos), offset, part, to);
+		size_t copied;
 
+		/* With references of our own, for the copying may fault, and is not to be waited for. */
+		if (index == got) {
+			index = 0;
+			got = ff_drain_get(snap, iocb->ki_pos, pages, FF_READ_PAGES);
+			if (got < 0)
+				return done ?: got;
+		}
+		copied = copy_page_to_iter(pages[index], offset, part, to);
+		put_page(pages[index++]);
 		done += copied;
 		left -= copied;
 		iocb->ki_pos += copied;
-		if (copied < part)
-			return done ?: -EFAULT;
-		if (fatal_signal_pending(current))
-			return done ?: -EINTR;
+		if (copied < part || fatal_signal_pending(current)) {
+			if (!done)
+				done = copied < part ? -EFAULT : -EINTR;
+			break;
+		}
 		cond_resched();
 	}
+	for (; index < got; index++)
+		put_page(pages[index]);
 	return done;
 }
 
@@ -71,19 +80,24 @@ static ssize_t ff_file_splice(struct file *file, loff_t *at, struct pipe_inode_i
 	size_t left = ff_file_left(snap, *at, length);
 	loff_t pos = *at;
 	ssize_t moved;
+	int got, index;
 
-	while (left && desc.nr_pages < PIPE_DEF_BUFFERS) {
-		struct partial_page *part = &partial[desc.nr_pages];
+	if (!left)
+		return 0;
+	got = ff_drain_get(snap, pos, pages, PIPE_DEF_BUFFERS);
+	if (got < 0)
+		return got;
+	for (index = 0; index < got && left; index++) {
+		struct partial_page *part = &partial[index];
 
 		part->offset = pos & ~PAGE_MASK;
 		part->len = min_t(size_t, left, PAGE_SIZE - part->offset);
-		pages[desc.nr_pages] = ff_file_page(snap, pos);
-		get_page(pages[desc.nr_pages++]);
 		pos += part->len;
 		left -= part->len;
 	}
-	if (!desc.nr_pages)
-		return 0;
+	desc.nr_pages = index;
+	for (; index < got; index++)
+		put_page(pages[index]);
 	moved = splice_to_pipe(pipe, &desc);
 	if (moved > 0)
 		*at += moved;
@@ -112,6 +126,8 @@ static const struct file_operations ff_file_ops = {
 	.read_iter = ff_file_read,
 	.splice_read = ff_file_splice,
 	.llseek = ff_file_seek,
+	.mmap = ff_drain_mmap,
+	.unlocked_ioctl = ff_drain_ioctl,
 	.release = ff_file_release,
 };
 

@@ -12,6 +12,7 @@
 #include "pace.h"
 #include "shared.h"
 #include "stall.h"
+#include "track.h"
 
 void ff_lazy_fault(struct ff_lazy *lazy, unsigned long addr)
 {
@@ -150,14 +151,16 @@ void ff_lazy_end(struct ff_snapshot *snap)
 	}
 }
 
-static void ff_lazy_collect_vma(struct ff_snapshot *snap, struct ff_lazy *lazy, struct ff_vma *vma)
+static void ff_lazy_collect_vma(struct ff_snapshot *snap, struct ff_space *space, struct ff_vma *vma)
 {
 	unsigned long first = vma->image.start >> PMD_SHIFT, last = (vma->image.end - 1) >> PMD_SHIFT, index;
+	u32 clean_flags = ff_track_trusts(space, vma) ? FF_RUN_UNCHANGED : 0;
+	struct ff_lazy *lazy = space->lazy;
 	struct ff_leaf *leaf;
 
 	xa_for_each_range(&lazy->tables, index, leaf, first, last)
 		ff_leaf_collect(leaf, max_t(unsigned long, vma->image.start, leaf->addr),
-				min_t(unsigned long, vma->image.end, leaf->addr + PMD_SIZE), &snap->pages);
+				min_t(unsigned long, vma->image.end, leaf->addr + PMD_SIZE), clean_flags, &snap->pages);
 }
 
 int ff_lazy_collect(struct ff_snapshot *snap, struct ff_space *space)
@@ -186,7 +189,7 @@ int ff_lazy_collect(struct ff_snapshot *snap, struct ff_space *space)
 		if (!vma->private)
 			continue;
 		ff_pages_break_run(pages);
-		ff_lazy_collect_vma(snap, space->lazy, vma);
+		ff_lazy_collect_vma(snap, space, vma);
 		vma->image.first_run = first;
 		vma->image.run_count = pages->run_count - first;
 		cond_resched();

@@ -3,10 +3,11 @@
  * The protocol of /dev/freezeframe.
  *
  * /dev/freezeframe (mode 0600) takes snapshots of running processes: every
- * byte of their private memory and the registers of every thread as they were
- * at one instant, while the processes go on. With them it freezes filesystems,
- * and puts dm-snapshots under them, so that memory and disk belong to the same
- * instant.
+ * byte of their private memory, the registers of every thread, and what the
+ * kernel keeps for them (signals, timers, credentials, open files, ...), as
+ * they were at one instant, while the processes go on. With them it freezes
+ * filesystems, and puts dm-snapshots under them, so that memory and disk
+ * belong to the same instant.
  *
  *   1. open("/dev/freezeframe", O_RDWR | O_CLOEXEC); CAP_SYS_ADMIN is needed.
  *   2. FF_IOC_GET_INFO: compare abi_version with FF_ABI_VERSION, and read the
@@ -20,7 +21,11 @@
  *   4. pread(2), read(2), lseek(2), splice(2) and sendfile(2) on the snapshot
  *      fd yield the image described below. The image does not change while
  *      the fd is open.
- *   5. close(2) of the last descriptor releases every page that is held.
+ *   5. mmap(2) of it, read-only and MAP_SHARED, shows the pages without a copy.
+ *      FF_IOC_RELEASE lets go of pages that are not needed any more, so that
+ *      nobody has to copy them before he writes; they cannot be read again.
+ *      FF_IOC_LOOK tells how many pages are held, and for whom.
+ *   6. close(2) of the last descriptor releases every page that is held.
  *
  * The snapshot's life is the life of the snapshot fd; the device may be closed
  * before. The module cannot be unloaded while either is open.
@@ -31,6 +36,12 @@
  * deadline passes, and the snapshot fails with ETIMEDOUT. Filesystems and
  * devices are frozen, switched and thawed by a thread of the module, which
  * undoes what it did when the caller dies, or says nothing for a deadline.
+ *
+ * Open files: the stop takes a reference to each, and FF_IOC_TAKE drops them in
+ * the phase `finalize`, before all else that it does there. What a target
+ * closes in between is closed for good only then: a reader of a pipe sees its
+ * end, a port is free, a lock is gone that much later. An open snapshot holds
+ * none but those of mapped files.
  *
  * Errors: every call returns -1 and errno on failure. FF_IOC_TAKE in addition
  * fills `failure` (reason, target, thread, phase), which is what a message to
@@ -51,7 +62,7 @@
 #include <sys/ioctl.h>
 #endif
 
-#define FF_ABI_VERSION 4u
+#define FF_ABI_VERSION 5u
 #define FF_DEVICE_PATH "/dev/freezeframe"
 
 /* The most targets that one FF_IOC_TAKE accepts. */
@@ -74,11 +85,11 @@ enum ff_phase {
 	FF_PHASE_PREPARE = 0,	   /* resolve, count, allocate, pre-fault; nobody stands still */
 	FF_PHASE_FREEZE_FS = 1,	   /* freeze the filesystems, if any; the write window begins */
 	FF_PHASE_FREEZE_TASKS = 2, /* every target thread parked, or asleep in the kernel; the window begins */
-	FF_PHASE_ARM = 3,	   /* make the memory copy-on-write, copy registers */
+	FF_PHASE_ARM = 3,	   /* make the memory copy-on-write, copy registers, take hold of the other state */
 	FF_PHASE_THAW_TASKS = 4,   /* let the threads go; the window ends */
 	FF_PHASE_SWITCH_FS = 5,	   /* slide the dm-snapshots under, if any */
 	FF_PHASE_THAW_FS = 6,	   /* thaw the filesystems; the write window ends */
-	FF_PHASE_FINALIZE = 7,	   /* resolve paths, lay out the image; nobody stands still */
+	FF_PHASE_FINALIZE = 7,	   /* resolve the state and paths, lay out the image; nobody stands still */
 	FF_PHASE_DRAIN = 8,	   /* the snapshot fd is open (tracepoint only) */
 	FF_PHASE_DONE = 9,	   /* release every reference (tracepoint only) */
 };
@@ -99,6 +110,8 @@ enum ff_phase {
  * target that maps files of theirs may make a take fail (FF_REASON_LOCK_TIMEOUT). */
 #define FF_FEATURE_FAULT_GATE (1ull << 9)
 #define FF_FEATURE_READ_ONLY (1ull << 10) /* filesystems that have no freezing are made read-only (FF_FS_READ_ONLY) */
+#define FF_FEATURE_TRACK (1ull << 11)	  /* the image says which pages are unchanged (FF_RUN_UNCHANGED) */
+#define FF_FEATURE_STATE (1ull << 12)	  /* signals, timers, credentials, descriptors, ... are in the image */
 #define FF_FEATURE_TEST (1ull << 63)	  /* built with fault injection; never in production */
 
 struct ff_info {
@@ -211,6 +224,15 @@ enum ff_arm_reason {
 	FF_ARM_LARGE = 5,   /* FF_ARM_AUTO, PUD: LAZY would stop it for longer than PUD keeps anybody afterwards */
 };
 
+/* Does an image say which pages are unchanged, and if not, why? */
+enum ff_track {
+	FF_TRACK_ON = 1,
+	FF_TRACK_NO_KERNEL = 2, /* the kernel has no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY), or cannot be hooked */
+	FF_TRACK_EAGER = 3,	/* it was armed eagerly */
+	FF_TRACK_FOREIGN = 4,	/* another program uses the soft-dirty bits of the process (/proc/PID/clear_refs) */
+	FF_TRACK_MERGED = 5,	/* the kernel merges pages of it (KSM), and sets no bits */
+};
+
 /* Who took the reference to a lazily armed page, or copied one of shared memory. */
 enum ff_path {
 	FF_PATH_STOP = 0,	/* the stop: the page was in use, or about to change */
@@ -271,6 +293,9 @@ enum ff_reason {
 	/* With filesystems frozen, mmap_lock of a target could not be had by the deadline [ETIMEDOUT] */
 	FF_REASON_LOCK_TIMEOUT = 37,
 	FF_REASON_DISK_ESCAPED = 38, /* the stop outlived the deadline, and the filesystems were thawed [ETIMEDOUT] */
+	/* Between prepare and the stop the targets got more descriptors, timers or signals than there was room for,
+	 * time and again; detail is the bytes that it would have taken [EAGAIN] */
+	FF_REASON_STATE_ROOM = 39,
 };
 
 struct ff_failure {
@@ -323,6 +348,7 @@ struct ff_take {
 	__u64 write_window_ns; /* out: freeze_fs.begin to thaw_fs.end; 0 without filesystems */
 	__u64 stall_ns;	       /* out: the longest that a target was kept after the window, for a page to be held */
 	__u64 shared_ns;       /* out: how much of the window shared memory took */
+	__u64 state_ns;	       /* out: how much of the window all state but memory and registers took */
 	__u64 pass_ns; /* out: how long the pass worked that holds and copies what the window left (PATH_BACKGROUND) */
 	__u64 rest_ns; /* out: how long it rested in between, so that others had the processor */
 	struct ff_failure failure;
@@ -334,6 +360,40 @@ struct ff_take {
 #define FF_IOC_GET_INFO _IOR(FF_IOC_MAGIC, 0x00, struct ff_info)
 #define FF_IOC_TAKE _IOWR(FF_IOC_MAGIC, 0x01, struct ff_take)
 
+/* ---- of the snapshot fd ------------------------------------------------ */
+
+/*
+ * Lets go of data pages: they cannot be read again (ENODATA), and a target that writes to one of them need not copy it.
+ * Pages that are mapped (mmap) stay, and the call fails with EBUSY when it has done the others. What was released
+ * before is passed over.
+ */
+struct ff_release {
+	__u64 page;	/* in: index of the first data page */
+	__u64 pages;	/* in */
+	__u64 released; /* out: how many were let go */
+	__u64 sole;	/* out: how many of them nobody else had: whoever wrote to them had to copy them */
+};
+
+/* A stretch of data pages. */
+struct ff_stretch {
+	__u64 page;  /* in: index of the first */
+	__u32 pages; /* in */
+	__u32 sole;  /* out: how many are held for the image alone, since they were changed, or copied, or unmapped */
+};
+
+#define FF_MAX_STRETCHES 65536u
+
+struct ff_look {
+	__u64 stretches; /* in: address of struct ff_stretch[count], written back */
+	__u32 count;	 /* in: at most FF_MAX_STRETCHES; 0: the two sums alone */
+	__u32 reserved;	 /* in: 0 */
+	__u64 held;	 /* out: data pages held, in all */
+	__u64 sole;	 /* out: how many of them are held for the image alone: the memory that it costs */
+};
+
+#define FF_IOC_RELEASE _IOWR(FF_IOC_MAGIC, 0x10, struct ff_release)
+#define FF_IOC_LOOK _IOWR(FF_IOC_MAGIC, 0x11, struct ff_look)
+
 /* ---- the image: what the snapshot fd yields ---------------------------- */
 /*
  * offset 0              struct ff_image_header
@@ -344,12 +404,13 @@ struct ff_take {
  * data_offset           data_pages pages of 4096 bytes
  *
  * A run is a stretch of virtual addresses; run.page is the index of its first
- * data page. Addresses in a VMA that no run covers were never touched: they
- * read as zeros (anonymous memory) or as the file (file mappings).
+ * data page. Pages that several VMAs or processes share may stand there once,
+ * with a run for each. Addresses in a VMA that no run covers were never touched:
+ * they read as zeros (anonymous memory) or as the file (file mappings).
  */
 
 #define FF_IMAGE_MAGIC 0x31474D4945465246ull /* "FRFEIMG1", little-endian */
-#define FF_IMAGE_VERSION 1u
+#define FF_IMAGE_VERSION 2u
 
 struct ff_table {
 	__u64 offset; /* from the start of the image */
@@ -371,6 +432,10 @@ struct ff_image_header {
 	struct ff_table vmas;	   /* struct ff_image_vma */
 	struct ff_table runs;	   /* struct ff_image_run */
 	struct ff_table blobs;	   /* stride 1 */
+	__u64 instance;		   /* random, the same as long as the module stays loaded: snapshot ids of two images
+				      can be compared where it is the same */
+	struct ff_table fds;	   /* struct ff_image_fd */
+	struct ff_table files;	   /* struct ff_image_file */
 };
 
 /* A slice of the blobs; length 0: none. */
@@ -378,6 +443,96 @@ struct ff_blob {
 	__u32 offset; /* from blobs.offset */
 	__u32 length;
 };
+
+/* ---- the image: what processes and threads have besides memory and registers ---- */
+/*
+ * All of it is of the instant, but for what a flag named *_LATE says of itself. What is of no process of the image is
+ * not in it, and neither is what flags say: see FF_PROCESS_*, FF_THREAD_*, FF_NOTE_*, FF_SOCKET_*.
+ */
+
+/* Ids are those of the caller's user namespace. A blob of this, and group_count group ids (__u32) behind it. */
+struct ff_image_credentials {
+	__u32 uid[4]; /* real, effective, saved, of filesystems */
+	__u32 gid[4];
+	__u64 inheritable; /* capabilities: bit N is capability N */
+	__u64 permitted;
+	__u64 effective;
+	__u64 bounding;
+	__u64 ambient;
+	__u32 securebits;
+	__u32 group_count;
+};
+
+/* A limit without bounds is all ones. */
+struct ff_image_limit {
+	__u64 soft;
+	__u64 hard;
+};
+
+/* What a signal does, where that is not its default. */
+struct ff_image_action {
+	__u32 signal;
+	__u32 reserved;
+	__u64 handler; /* 1: ignored */
+	__u64 flags;   /* SA_* */
+	__u64 restorer;
+	__u64 mask;
+};
+
+#define FF_SIGNAL_INFO (1u << 0) /* info is valid; else the kernel kept the number alone */
+
+/* A signal that was sent and not yet taken, in the order of the queue; those without info come last. */
+struct ff_image_signal {
+	__u32 signal;
+	__u32 flags;   /* FF_SIGNAL_* */
+	__u8 info[48]; /* siginfo_t up to where its padding begins */
+};
+
+enum ff_timer_kind {
+	FF_TIMER_REAL = 0, /* setitimer(ITIMER_REAL), alarm() */
+	FF_TIMER_VIRTUAL = 1,
+	FF_TIMER_PROF = 2,
+	FF_TIMER_POSIX = 3, /* timer_create() */
+};
+
+/* value_ns is not known: the timer runs by a clock that is not read in the stop (processor time) */
+#define FF_TIMER_NO_VALUE (1u << 0)
+
+/* Interval timers are there when they are armed, POSIX timers always. */
+struct ff_image_timer {
+	__u32 kind;   /* enum ff_timer_kind */
+	__u32 flags;  /* FF_TIMER_* */
+	__s32 id;     /* of a POSIX timer */
+	__s32 clock;  /* as in <time.h>; for setitimer() that which it stands for, processor time for the latter two */
+	__s32 notify; /* SIGEV_* of a POSIX timer */
+	__s32 signal;
+	__s32 thread; /* FF_TIMER_POSIX with SIGEV_THREAD_ID, else 0 */
+	__u32 overruns;
+	__u64 sigev_value;
+	__u64 value_ns; /* until it fires; 0: it is not armed */
+	__u64 interval_ns;
+};
+
+/* Index into ff_image_process.namespaces, by the names of /proc/PID/ns. */
+enum ff_namespace {
+	FF_NS_CGROUP = 0,
+	FF_NS_IPC = 1,
+	FF_NS_MNT = 2,
+	FF_NS_NET = 3,
+	FF_NS_PID = 4,
+	FF_NS_PID_FOR_CHILDREN = 5,
+	FF_NS_TIME = 6,
+	FF_NS_TIME_FOR_CHILDREN = 7,
+	FF_NS_USER = 8,
+	FF_NS_UTS = 9,
+};
+#define FF_NS_COUNT 10u
+
+#define FF_PROCESS_AIO (1u << 0)      /* has contexts of io_setup(): what is submitted there is not in the image */
+#define FF_PROCESS_KEYRINGS (1u << 1) /* has keyrings of its own: they are not in the image */
+/* The process was past its end of files, signals or the like: what is missing is 0 or empty. */
+#define FF_PROCESS_PARTIAL (1u << 2)
+#define FF_PROCESS_SUBREAPER (1u << 3) /* PR_SET_CHILD_SUBREAPER */
 
 struct ff_image_process {
 	__s32 pid; /* thread group id in the caller's pid namespace */
@@ -406,6 +561,29 @@ struct ff_image_process {
 	__u64 start_time_ns; /* of the process, CLOCK_BOOTTIME */
 	__u32 arm_mode;	     /* enum ff_arm_mode, never FF_ARM_AUTO */
 	__u32 arm_reason;    /* enum ff_arm_reason */
+	__u64 parent_id;     /* the last snapshot before this one that had this memory, or 0: see FF_RUN_UNCHANGED */
+	__u32 track;	     /* enum ff_track */
+	__u32 reserved;
+	__s32 pgid; /* process group and session, in the caller's pid namespace */
+	__s32 sid;
+	__u32 flags; /* FF_PROCESS_* */
+	__u32 umask;
+	__s32 exit_signal;
+	__u32 personality;
+	__s32 oom_score_adj;
+	__u32 first_fd;
+	__u32 fd_count;
+	__u32 namespaces[FF_NS_COUNT]; /* inodes; 0: not known */
+	__u32 state_reserved;	       /* 0 */
+	__u64 sigpending;	       /* for any of its threads */
+	struct ff_blob cwd;	       /* paths, as the caller would name them */
+	struct ff_blob root;
+	struct ff_blob cgroup;	    /* path in the cgroup v2 hierarchy, from the caller's root */
+	struct ff_blob credentials; /* struct ff_image_credentials, of the main thread */
+	struct ff_blob limits;	    /* struct ff_image_limit[], by RLIMIT_* */
+	struct ff_blob actions;	    /* struct ff_image_action[] */
+	struct ff_blob pending;	    /* struct ff_image_signal[]: what sigpending tells of */
+	struct ff_blob timers;	    /* struct ff_image_timer[] */
 };
 
 enum ff_thread_state {
@@ -428,7 +606,150 @@ struct ff_image_thread {
 	__u64 gs_base;
 	__u64 sigpending; /* of the thread */
 	__u64 sigblocked;
+	__u64 sigsaved; /* with FF_THREAD_SIGSAVED: what is blocked again when the system call ends (sigsuspend, ppoll)
+			 */
+	__u64 altstack; /* sigaltstack() */
+	__u64 altstack_bytes;
+	__u32 altstack_flags; /* SS_* */
+	__u32 flags;	      /* FF_THREAD_* */
+	__u64 rseq;	      /* address; 0: none */
+	__u32 rseq_bytes;
+	__u32 rseq_signature;
+	__u64 robust_list; /* address; 0: none */
+	__u64 robust_bytes;
+	__u64 clear_child_tid;
+	__u64 tls[3]; /* of set_thread_area(), as in the GDT */
+	__u32 policy; /* SCHED_* */
+	__s32 nice;
+	__u32 rt_priority;
+	__u32 seccomp;	  /* SECCOMP_MODE_* */
+	__u64 dl_runtime; /* SCHED_DEADLINE, nanoseconds */
+	__u64 dl_deadline;
+	__u64 dl_period;
+	__u32 death_signal;	    /* PR_SET_PDEATHSIG */
+	__u32 state_reserved;	    /* 0 */
+	struct ff_blob cpus;	    /* bit N of byte N / 8: it may run on processor N */
+	struct ff_blob pending;	    /* struct ff_image_signal[]: what sigpending tells of */
+	struct ff_blob credentials; /* struct ff_image_credentials; length 0: as the process's */
 };
+
+#define FF_FD_CLOEXEC (1u << 0)
+
+/* A descriptor; those of a process stand together, by number. */
+struct ff_image_fd {
+	__s32 fd;
+	__u32 flags; /* FF_FD_* */
+	__u32 file;  /* index into files */
+	__u32 reserved;
+};
+
+enum ff_file_kind {
+	FF_FILE_REGULAR = 1,
+	FF_FILE_FOLDER = 2,
+	FF_FILE_SYMLINK = 3, /* opened with O_PATH */
+	FF_FILE_CHARACTER = 4,
+	FF_FILE_BLOCK = 5,
+	FF_FILE_PIPE = 6,
+	FF_FILE_FIFO = 7,
+	FF_FILE_SOCKET = 8,
+	FF_FILE_EPOLL = 9,
+	FF_FILE_EVENTFD = 10,
+	FF_FILE_TIMERFD = 11,
+	FF_FILE_SIGNALFD = 12,
+	FF_FILE_INOTIFY = 13,
+	FF_FILE_MEMFD = 14,
+	FF_FILE_OTHER = 15, /* path has the kernel's name for it, as anon_inode:[io_uring] */
+};
+
+/* `text` was read after the instant, and is not what it was before it */
+#define FF_NOTE_TEXT_LATE (1u << 0)
+/* `text` is not all that there is */
+#define FF_NOTE_TEXT_CUT (1u << 1)
+/* What is in the pipe is not in the image: somebody was about to write or read */
+#define FF_NOTE_PIPE_BUSY (1u << 2)
+/* ... it is notifications of the kernel, or pages that cannot be held */
+#define FF_NOTE_PIPE_ODD (1u << 3)
+/* ... all pipes together hold more than FF_PIPE_BYTES */
+#define FF_NOTE_PIPE_FULL (1u << 4)
+/* What is in the pipe was not copied into it (splice, vmsplice): bytes may have changed since, where they come from */
+#define FF_NOTE_PIPE_LENT (1u << 5)
+/* On tmpfs: what is in the file is in the image only where it is mapped */
+#define FF_NOTE_IN_MEMORY (1u << 6)
+#define FF_NOTE_DELETED (1u << 7) /* no name leads to it any more */
+
+/* The image has as many bytes of what is in pipes at most. */
+#define FF_PIPE_BYTES (8u << 20)
+
+/* An open file: what open(2), socket(2), pipe(2) made, and dup(2) and fork(2) share. Each is there once. */
+struct ff_image_file {
+	__u64 id;	/* from 1 */
+	__u32 kind;	/* enum ff_file_kind */
+	__u32 notes;	/* FF_NOTE_* */
+	__u32 flags;	/* O_* */
+	__u32 mode;	/* S_IF* and permissions */
+	__u64 position; /* in bytes */
+	__u64 size;	/* of the file in bytes */
+	__u64 inode;
+	__u32 dev_major; /* where the inode is */
+	__u32 dev_minor;
+	__u32 rdev_major; /* of a device */
+	__u32 rdev_minor;
+	__u64 capacity;	       /* of a pipe, in bytes */
+	struct ff_blob path;   /* as the caller would name it */
+	struct ff_blob locks;  /* struct ff_image_lock[] */
+	struct ff_blob text;   /* what /proc/PID/fdinfo says of its kind */
+	struct ff_blob pipe;   /* the bytes in it */
+	struct ff_blob socket; /* struct ff_image_socket */
+};
+
+enum ff_lock_kind {
+	FF_LOCK_POSIX = 1,
+	FF_LOCK_OFD = 2,
+	FF_LOCK_FLOCK = 3,
+	FF_LOCK_LEASE = 4,
+};
+
+struct ff_image_lock {
+	__u32 kind;   /* enum ff_lock_kind */
+	__u32 write;  /* 1: exclusive; 0: shared */
+	__s32 holder; /* FF_LOCK_POSIX: index of the process; else -1: whoever has the open file */
+	__u32 reserved;
+	__u64 start;
+	__u64 end; /* last byte; all ones: however long the file grows */
+};
+
+#define FF_SOCKET_LISTENS (1u << 0)
+/* local and peer were read after the instant */
+#define FF_SOCKET_LATE (1u << 1)
+/* receive_queue and send_queue are what the kernel accounts for them, not bytes of the peers' alone */
+#define FF_SOCKET_ROUGH (1u << 2)
+
+/* What is in the queues of a socket is not in the image. */
+struct ff_image_socket {
+	__u32 family; /* AF_* */
+	__u32 kind;   /* SOCK_* */
+	__u32 protocol;
+	__u32 state;	     /* TCP_*, as <linux/tcp.h> numbers them (unix(7) and others use some of them, too) */
+	__u32 flags;	     /* FF_SOCKET_* */
+	__u32 descriptors;   /* that are on their way to it in SCM_RIGHTS */
+	__u64 receive_queue; /* bytes not read; FF_SOCKET_LISTENS: connections not accepted */
+	__u64 send_queue;    /* bytes not taken by the other side; FF_SOCKET_LISTENS: how many connections may wait */
+	__u64 peer_inode;    /* of the other end of a Unix socket; 0: none */
+	__u32 local_bytes;   /* how long the addresses are; 0: none */
+	__u32 peer_bytes;
+	__u8 local[128]; /* struct sockaddr_* */
+	__u8 peer[128];
+};
+
+#define FF_THREAD_NO_NEW_PRIVS (1u << 0)
+#define FF_THREAD_SIGSAVED (1u << 1)
+#define FF_THREAD_TRACED (1u << 2) /* by ptrace(2) */
+/* It has descriptors, or folders and umask, other than its process's: they are not in the image. */
+#define FF_THREAD_OWN_FILES (1u << 3)
+#define FF_THREAD_OWN_FS (1u << 4)
+#define FF_THREAD_IO_URING (1u << 5) /* it has used io_uring: what is submitted there is not in the image */
+#define FF_THREAD_SEM_UNDO (1u << 6) /* has SEM_UNDO adjustments: they are not in the image */
+#define FF_THREAD_FOREIGN (1u << 7)  /* of another process, which has the memory of this one */
 
 #define FF_VMA_READ (1u << 0)
 #define FF_VMA_WRITE (1u << 1)
@@ -457,6 +778,7 @@ struct ff_image_vma {
 
 #define FF_RUN_UNREADABLE (1u << 0) /* no data pages: the memory was poisoned */
 #define FF_RUN_COPIED (1u << 1)	    /* a copy, not held by reference */
+#define FF_RUN_UNCHANGED (1u << 2)  /* the same as in the snapshot `parent_id` of the process, at the same address */
 
 struct ff_image_run {
 	__u64 vaddr;

@@ -19,6 +19,7 @@
 #include <linux/wait.h>
 
 #include "freezeframe.h"
+#include "state.h"
 
 struct ff_snapshot;
 struct ff_freezer;
@@ -44,6 +45,7 @@ struct ff_thread {
 	u32 regs_room;
 	const struct user_regset_view *regs_due; /* the FPU's registers are still to be copied; NULL: they are not */
 	struct ff_image_thread image;
+	struct ff_thread_held held; /* noted in the stop, resolved into image after it */
 };
 
 struct ff_freezer {

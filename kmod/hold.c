@@ -103,10 +103,22 @@ static enum ff_step ff_leaf_changed(struct ff_lazy *lazy, const struct ff_leaf *
 	return FF_STEP_NEXT;
 }
 
+/*
+ * Has the entry changed since it was held last? From here on it has not. Only of what cannot be written to: then the
+ * CPU sets no bit but that of access, and a locked instruction loses none.
+ */
+static bool ff_entry_is_clean(const struct ff_lazy *lazy, unsigned long *entry)
+{
+	if (!lazy->track || (READ_ONCE(*entry) & _PAGE_RW))
+		return false;
+	return !(READ_ONCE(*entry) & _PAGE_SOFT_DIRTY) || !test_and_clear_bit(_PAGE_BIT_SOFT_DIRTY, entry);
+}
+
 /* Under the page table's lock. */
-static enum ff_step ff_leaf_hold(struct ff_lazy *lazy, struct ff_leaf *leaf, u32 index, pte_t pte,
+static enum ff_step ff_leaf_hold(struct ff_lazy *lazy, struct ff_leaf *leaf, u32 index, pte_t *ptep,
 				 struct ff_pages *spare, struct ff_large *large)
 {
+	pte_t pte = ptep_get(ptep);
 	struct folio *folio;
 	struct page *page;
 	enum ff_step step;
@@ -141,6 +153,8 @@ static enum ff_step ff_leaf_hold(struct ff_lazy *lazy, struct ff_leaf *leaf, u32
 	large->held++;
 	leaf->pages[index] = page;
 	__set_bit(index, leaf->held);
+	if (ff_entry_is_clean(lazy, (unsigned long *)ptep))
+		__set_bit(index, leaf->clean);
 done:
 	__clear_bit(index, leaf->armed);
 	return FF_STEP_NEXT;
@@ -182,6 +196,8 @@ static enum ff_step ff_leaf_hold_huge(struct ff_lazy *lazy, struct ff_leaf *leaf
 	for (index = 0; index < HPAGE_PMD_NR; index++)
 		leaf->pages[index] = head + index;
 	bitmap_fill(leaf->held, PTRS_PER_PTE);
+	if (ff_entry_is_clean(lazy, (unsigned long *)leaf->pmdp))
+		bitmap_fill(leaf->clean, PTRS_PER_PTE);
 	leaf->held_huge = true;
 done:
 	bitmap_zero(leaf->armed, PTRS_PER_PTE);
@@ -217,7 +233,7 @@ static enum ff_step ff_leaf_hold_some(struct ff_lazy *lazy, struct ff_leaf *leaf
 	ptep = pte_offset_kernel(&leaf->pmd, leaf->addr);
 	spin_lock(lock);
 	while (index < last) {
-		step = ff_leaf_hold(lazy, leaf, index, ptep_get(ptep + index), spare, &large);
+		step = ff_leaf_hold(lazy, leaf, index, ptep + index, spare, &large);
 		if (step != FF_STEP_NEXT)
 			break;
 		leaf->finalized[path]++;
@@ -274,7 +290,7 @@ u32 ff_leaf_runs(const struct ff_leaf *leaf)
 
 	for (index = 0; index < PTRS_PER_PTE; index++) {
 		int kind = test_bit(index, leaf->held) | test_bit(index, leaf->copied) << 1 |
-			   test_bit(index, leaf->unreadable) << 2;
+			   test_bit(index, leaf->unreadable) << 2 | test_bit(index, leaf->clean) << 3;
 
 		runs += kind && kind != before;
 		before = kind;
@@ -282,7 +298,8 @@ u32 ff_leaf_runs(const struct ff_leaf *leaf)
 	return runs;
 }
 
-void ff_leaf_collect(struct ff_leaf *leaf, unsigned long start, unsigned long end, struct ff_pages *pages)
+void ff_leaf_collect(struct ff_leaf *leaf, unsigned long start, unsigned long end, u32 clean_flags,
+		     struct ff_pages *pages)
 {
 	unsigned long addr;
 
@@ -291,8 +308,12 @@ void ff_leaf_collect(struct ff_leaf *leaf, unsigned long start, unsigned long en
 
 		if (test_bit(index, leaf->unreadable))
 			ff_pages_push_unreadable(pages, addr);
-		else if (__test_and_clear_bit(index, leaf->held))
-			ff_pages_push(pages, addr, leaf->pages[index],
-				      test_bit(index, leaf->copied) ? FF_RUN_COPIED : 0);
+		else if (!__test_and_clear_bit(index, leaf->held))
+			continue;
+		else if (test_bit(index, leaf->copied))
+			ff_pages_push(pages, addr, leaf->pages[index], FF_RUN_COPIED);
+		else
+			ff_pages_push_once(pages, addr, leaf->pages[index],
+					   test_bit(index, leaf->clean) ? clean_flags : 0);
 	}
 }

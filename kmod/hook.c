@@ -11,6 +11,7 @@
 #include "lazy.h"
 #include "shared.h"
 #include "test.h"
+#include "track.h"
 
 /* The address spaces and shared files that are watched, by mm and by mapping. Readers are under RCU. */
 static DEFINE_HASHTABLE(ff_watched, 6);
@@ -207,6 +208,34 @@ static void notrace ff_on_truncate(unsigned long ip, unsigned long parent, struc
 	rcu_read_unlock();
 }
 
+/* __ksm_enter(mm): pages of it may be merged from here on. */
+static void notrace ff_on_ksm(unsigned long ip, unsigned long parent, struct ftrace_ops *ops, struct ftrace_regs *regs)
+{
+	ff_track_void((struct mm_struct *)ff_hook_argument(regs, 0));
+}
+
+/* uprobe_write_opcode(auprobe, mm, ...): a page of its code is replaced. */
+static void notrace ff_on_uprobe(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
+				 struct ftrace_regs *regs)
+{
+	ff_track_void((struct mm_struct *)ff_hook_argument(regs, 1));
+}
+
+/* move_page_tables(vma, from, new_vma, to, length, ...), of mremap() */
+static void notrace ff_on_move(unsigned long ip, unsigned long parent, struct ftrace_ops *ops, struct ftrace_regs *regs)
+{
+	ff_track_move((struct vm_area_struct *)ff_hook_argument(regs, 2), ff_hook_argument(regs, 4));
+}
+
+#if FF_USERFAULTFD_MOVES
+/* move_pages(context, ...), of userfaultfd */
+static void notrace ff_on_userfault_move(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
+					 struct ftrace_regs *regs)
+{
+	ff_track_void(((struct userfaultfd_ctx *)ff_hook_argument(regs, 0))->mm);
+}
+#endif
+
 struct ff_hook {
 	struct ftrace_ops ops;
 	const char *symbol;
@@ -233,6 +262,16 @@ static struct ff_hook ff_shared_hooks[] = {
 	{ .ops = { .func = ff_on_migrate, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "try_to_migrate" },
 	{ .ops = { .func = ff_on_write, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "shmem_write_begin" },
 	{ .ops = { .func = ff_on_truncate, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "shmem_undo_range" },
+};
+
+/* For the bits that say what has changed: whatever changes a page, or puts another in its place, and sets none. */
+static struct ff_hook ff_track_hooks[] = {
+	{ .ops = { .func = ff_on_ksm, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "__ksm_enter" },
+	{ .ops = { .func = ff_on_uprobe, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "uprobe_write_opcode" },
+#if FF_USERFAULTFD_MOVES
+	{ .ops = { .func = ff_on_userfault_move, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "move_pages" },
+#endif
+	{ .ops = { .func = ff_on_move, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "move_page_tables" },
 };
 
 static int ff_hook_register(struct ff_hook *hook)
@@ -276,8 +315,7 @@ static void ff_hooks_register(struct ff_hook *hooks, u32 count, const char *cons
 		int err = ff_hook_register(&hooks[index]);
 
 		if (err) {
-			pr_warn("freezeframe: cannot hook %s (error %d): %s, and the window grows with it\n",
-				hooks[index].symbol, err, consequence);
+			pr_warn("freezeframe: cannot hook %s (error %d): %s\n", hooks[index].symbol, err, consequence);
 			ff_hooks_unregister(hooks, count);
 			return;
 		}
@@ -286,13 +324,16 @@ static void ff_hooks_register(struct ff_hook *hooks, u32 count, const char *cons
 
 void ff_hook_module_init(void)
 {
-	ff_hooks_register(ff_hooks, ARRAY_SIZE(ff_hooks), "memory is armed eagerly");
+	ff_hooks_register(ff_hooks, ARRAY_SIZE(ff_hooks), "memory is armed eagerly, and the window grows with it");
 	ff_gate_set_ready(ff_hooks[0].registered && (ff_hooks[0].ops.flags & FTRACE_OPS_FL_IPMODIFY));
-	ff_hooks_register(ff_shared_hooks, ARRAY_SIZE(ff_shared_hooks), "shared memory is copied in the stop");
+	ff_hooks_register(ff_shared_hooks, ARRAY_SIZE(ff_shared_hooks),
+			  "shared memory is copied in the stop, and the window grows with it");
+	ff_hooks_register(ff_track_hooks, ARRAY_SIZE(ff_track_hooks), "every image is whole");
 }
 
 void ff_hook_module_exit(void)
 {
+	ff_hooks_unregister(ff_track_hooks, ARRAY_SIZE(ff_track_hooks));
 	ff_hooks_unregister(ff_shared_hooks, ARRAY_SIZE(ff_shared_hooks));
 	ff_hooks_unregister(ff_hooks, ARRAY_SIZE(ff_hooks));
 	ff_gate_module_exit();
@@ -306,6 +347,11 @@ bool ff_hook_ready(void)
 bool ff_hook_shared_ready(void)
 {
 	return ff_hook_ready() && ff_shared_hooks[ARRAY_SIZE(ff_shared_hooks) - 1].registered;
+}
+
+bool ff_hook_track_ready(void)
+{
+	return IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) && ff_track_hooks[ARRAY_SIZE(ff_track_hooks) - 1].registered;
 }
 
 void ff_hook_add(struct ff_lazy *lazy)

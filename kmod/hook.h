@@ -11,9 +11,10 @@ struct ff_shared;
 /* Never fails the module: what cannot be hooked is told by ff_hook_ready(). */
 void ff_hook_module_init(void);
 void ff_hook_module_exit(void);
-/* Are all hooks in place: those for private memory, those for shared memory? */
+/* Are all hooks in place: those for private memory, those for shared memory, those for what has changed? */
 bool ff_hook_ready(void);
 bool ff_hook_shared_ready(void);
+bool ff_hook_track_ready(void);
 /* From here on page faults of its address space come to @lazy. */
 void ff_hook_add(struct ff_lazy *lazy);
 /* No new ones come. Safe more than once. */

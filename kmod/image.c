@@ -6,44 +6,8 @@
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
-struct ff_bytes {
-	u8 *data;
-	size_t length;
-	size_t limit;
-};
-
-static int ff_bytes_add(struct ff_bytes *bytes, const void *data, size_t length, struct ff_blob *blob)
-{
-	if (bytes->length + length + 8 > bytes->limit) {
-		size_t limit = max(bytes->length + length + 8, bytes->limit * 2);
-		u8 *bigger = kvmalloc(limit, GFP_KERNEL);
-
-		if (!bigger || limit > U32_MAX) {
-			kvfree(bigger);
-			return -ENOMEM;
-		}
-		if (bytes->data)
-			memcpy(bigger, bytes->data, bytes->length);
-		kvfree(bytes->data);
-		bytes->data = bigger;
-		bytes->limit = limit;
-	}
-	blob->offset = bytes->length;
-	blob->length = length;
-	memcpy(bytes->data + bytes->length, data, length);
-	memset(bytes->data + bytes->length + length, 0, ALIGN(length, 8) - length);
-	bytes->length += ALIGN(length, 8);
-	return 0;
-}
-
-static int ff_bytes_add_path(struct ff_bytes *bytes, struct file *file, char *scratch, struct ff_blob *blob)
-{
-	char *path = file_path(file, scratch, PATH_MAX);
-
-	if (IS_ERR(path)) /* longer than PATH_MAX */
-		path = "";
-	return ff_bytes_add(bytes, path, strlen(path), blob);
-}
+#include "bytes.h"
+#include "take.h"
 
 static int ff_gather_space(struct ff_space *space, struct ff_bytes *bytes, char *scratch)
 {
@@ -54,7 +18,7 @@ static int ff_gather_space(struct ff_space *space, struct ff_bytes *bytes, char 
 		struct ff_vma *vma = &space->vmas[index];
 
 		if (vma->file)
-			err = ff_bytes_add_path(bytes, vma->file, scratch, &vma->image.path);
+			err = ff_bytes_add_file(bytes, vma->file, scratch, &vma->image.path);
 		else if (vma->name)
 			err = ff_bytes_add(bytes, vma->name, strlen(vma->name), &vma->image.path);
 	}
@@ -80,10 +44,12 @@ static int ff_gather_process(struct ff_process *process, struct ff_bytes *bytes,
 	image->env_end = space->layout.env_end;
 	image->arm_mode = space->arm_mode;
 	image->arm_reason = space->arm_reason;
+	image->track = space->track;
+	image->parent_id = space->track == FF_TRACK_ON ? space->parent_id : 0;
 	image->first_vma = space->first_vma;
 	image->vma_count = space->vma_count;
 	if (space->exe)
-		err = ff_bytes_add_path(bytes, space->exe, scratch, &image->exe);
+		err = ff_bytes_add_file(bytes, space->exe, scratch, &image->exe);
 	if (!err)
 		err = ff_bytes_add(bytes, space->saved_auxv, sizeof(space->saved_auxv), &image->auxv);
 	return err;
@@ -164,6 +130,10 @@ static void ff_fill(struct ff_snapshot *snap, struct ff_image_header *header, st
 		memcpy(meta + header->runs.offset, snap->pages.runs, snap->pages.run_count * sizeof(*snap->pages.runs));
 	if (bytes->length)
 		memcpy(meta + header->blobs.offset, bytes->data, bytes->length);
+	memcpy(meta + header->fds.offset, snap->state.files.fds,
+	       snap->state.files.fd_count * sizeof(*snap->state.files.fds));
+	memcpy(meta + header->files.offset, snap->state.files.files,
+	       snap->state.files.file_count * sizeof(*snap->state.files.files));
 }
 
 int ff_image_build(struct ff_snapshot *snap)
@@ -173,34 +143,33 @@ int ff_image_build(struct ff_snapshot *snap)
 		.version = FF_IMAGE_VERSION,
 		.page_size = PAGE_SIZE,
 		.snapshot_id = snap->id,
+		.instance = ff_instance(),
 		.instant_ns = snap->instant_ns,
 		.instant_realtime_ns = snap->instant_realtime_ns,
 		.data_pages = snap->pages.count,
 	};
-	struct ff_bytes bytes = {};
+	struct ff_bytes *bytes = &snap->state.bytes; /* the state has put its own there */
 	u32 threads = 0, vmas = 0;
 	u64 at = sizeof(header);
 	int err;
 
-	err = ff_gather(snap, &bytes, &threads, &vmas);
+	err = ff_gather(snap, bytes, &threads, &vmas);
 	if (err)
-		goto out;
+		return ff_fail(snap, err, FF_REASON_NO_MEMORY, -1, 0);
 	header.processes = ff_table(&at, snap->process_count, sizeof(struct ff_image_process));
 	header.threads = ff_table(&at, threads, sizeof(struct ff_image_thread));
 	header.vmas = ff_table(&at, vmas, sizeof(struct ff_image_vma));
 	header.runs = ff_table(&at, snap->pages.run_count, sizeof(struct ff_image_run));
-	header.blobs = ff_table(&at, bytes.length, 1);
+	header.blobs = ff_table(&at, bytes->length, 1);
+	header.fds = ff_table(&at, snap->state.files.fd_count, sizeof(struct ff_image_fd));
+	header.files = ff_table(&at, snap->state.files.file_count, sizeof(struct ff_image_file));
 	header.data_offset = PAGE_ALIGN(at);
 	/* Pages with references of their own, not slabs: what is spliced away outlives the snapshot. */
 	snap->meta = vzalloc(header.data_offset);
-	if (!snap->meta) {
-		err = -ENOMEM;
-		goto out;
-	}
+	if (!snap->meta)
+		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
 	snap->meta_bytes = header.data_offset;
 	memcpy(snap->meta, &header, sizeof(header));
-	ff_fill(snap, &header, &bytes);
-out:
-	kvfree(bytes.data);
-	return err ? ff_fail(snap, err, FF_REASON_NO_MEMORY, -1, 0) : 0;
+	ff_fill(snap, &header, bytes);
+	return 0;
 }

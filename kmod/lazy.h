@@ -45,6 +45,8 @@ struct ff_leaf {
 	DECLARE_BITMAP(held, PTRS_PER_PTE);
 	DECLARE_BITMAP(copied, PTRS_PER_PTE); /* those of held that are copies */
 	DECLARE_BITMAP(unreadable, PTRS_PER_PTE);
+	DECLARE_BITMAP(clean,
+		       PTRS_PER_PTE); /* those of held whose entries say so: unchanged since they were held last */
 	DECLARE_BITMAP(suspect, PTRS_PER_PTE); /* maybe in use; set by anybody, at any time before the stop */
 	struct llist_node suspects;
 	unsigned long listed; /* bit 0: in ff_lazy.suspects */
@@ -62,6 +64,7 @@ struct ff_lazy {
 	bool lost;	       /* a page could not be held, for want of memory */
 	unsigned long changed; /* the address of an armed entry that is not as it was armed: its page is gone */
 	bool over;	       /* nothing is to be finalized any more */
+	bool track;	       /* what is held is marked as unchanged from here on (track.h) */
 	u64 stall_ns;	       /* the longest that one fault or notification was kept here */
 
 	struct mmu_notifier notifier;

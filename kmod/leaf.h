@@ -40,7 +40,11 @@ void ff_leaf_finalize_fault(struct ff_lazy *lazy, struct ff_leaf *leaf, unsigned
 
 /* At most how many runs it yields. */
 u32 ff_leaf_runs(const struct ff_leaf *leaf);
-/* Moves the references in the range to the snapshot, which has reserved the room. Counts the copies. */
-void ff_leaf_collect(struct ff_leaf *leaf, unsigned long start, unsigned long end, struct ff_pages *pages);
+/*
+ * Moves the references in the range to the snapshot, which has reserved the room. @clean_flags are those of runs of
+ * pages whose entries have not changed.
+ */
+void ff_leaf_collect(struct ff_leaf *leaf, unsigned long start, unsigned long end, u32 clean_flags,
+		     struct ff_pages *pages);
 
 #endif

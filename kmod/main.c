@@ -5,6 +5,8 @@
 #include "device.h"
 #include "hook.h"
 #include "scan.h"
+#include "take.h"
+#include "track.h"
 
 static int __init ff_init(void)
 {
@@ -18,6 +20,7 @@ static int __init ff_init(void)
 	err = ff_scan_module_init();
 	if (err)
 		return err;
+	ff_take_module_init();
 	ff_hook_module_init();
 	err = ff_device_init();
 	if (err)
@@ -35,6 +38,7 @@ static void __exit ff_exit(void)
 	ff_device_exit();
 	ff_hook_module_exit();
 	ff_scan_module_exit();
+	ff_track_module_exit();
 }
 
 module_init(ff_init);

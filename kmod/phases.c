@@ -7,12 +7,14 @@
 
 #include "arm.h"
 #include "disk.h"
+#include "drain.h"
 #include "image.h"
 #include "lazy.h"
 #include "pace.h"
 #include "regs.h"
 #include "shared.h"
 #include "space.h"
+#include "state.h"
 #include "target.h"
 #include "test.h"
 
@@ -92,6 +94,9 @@ static int ff_prepare(struct ff_snapshot *snap)
 		err = ff_freezer_prepare(snap);
 	if (err)
 		return ff_fail(snap, err, FF_REASON_NO_MEMORY, -1, 0);
+	err = ff_state_prepare(snap);
+	if (err)
+		return err;
 	/* Last, so that little is dirtied again until it freezes. */
 	err = ff_disk_prepare(snap);
 	if (err)
@@ -124,6 +129,7 @@ static int ff_freeze_tasks(struct ff_snapshot *snap)
 	int err;
 
 	snap->take->failure.phase = FF_PHASE_FREEZE_TASKS;
+	ff_state_rehearse(snap);
 	ff_freezer_rehearse(snap);
 	ff_spaces_rehearse(snap);
 	snap->freezer.deadline = jiffies + msecs_to_jiffies(ms);
@@ -160,6 +166,8 @@ static int ff_arm(struct ff_snapshot *snap)
 		err = ff_shared_stop(snap);
 	if (!err)
 		err = ff_spaces_arm(snap);
+	if (!err)
+		err = ff_state_stop(snap);
 	if (!err)
 		err = ff_regs_copy(snap);
 	if (!err)
@@ -241,6 +249,11 @@ static int ff_finalize_lazy(struct ff_snapshot *snap)
 		return err;
 	ff_lazy_end(snap);
 	ff_shared_count(snap);
+	if (snap->space_count > 1 || !list_empty(&snap->shared)) {
+		err = ff_pages_share(&snap->pages);
+		if (err)
+			return ff_fail(snap, err, FF_REASON_NO_MEMORY, -1, 0);
+	}
 	for (index = 0; index < snap->space_count && !err; index++) {
 		struct ff_space *space = &snap->spaces[index];
 
@@ -252,6 +265,7 @@ static int ff_finalize_lazy(struct ff_snapshot *snap)
 		ff_lazy_free(space->lazy);
 		space->lazy = NULL;
 	}
+	ff_pages_unshare(&snap->pages);
 	ff_shared_free(snap);
 	return err;
 }
@@ -267,12 +281,18 @@ static int ff_finalize(struct ff_snapshot *snap)
 	ff_regs_finish_all(snap);
 	ff_freezer_close(snap);
 	ff_pages_drop_spare(&snap->pages);
-	err = ff_finalize_lazy(snap);
+	/* First of all: until then, what the targets close stays open. */
+	err = ff_state_resolve(snap);
+	if (!err)
+		err = ff_finalize_lazy(snap);
 	if (err)
 		return err;
 	err = ff_image_build(snap);
 	if (err)
 		return err;
+	err = ff_drain_prepare(snap);
+	if (err)
+		return ff_fail(snap, err, FF_REASON_NO_MEMORY, -1, 0);
 	ff_phase_end(snap, FF_PHASE_FINALIZE);
 	return 0;
 }

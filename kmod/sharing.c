@@ -236,7 +236,6 @@ static int ff_shared_reserve_runs(struct ff_snapshot *snap, struct ff_shared *sh
 	return 0;
 }
 
-/* A page that several VMAs map is in the image once for each, as those that fork() shares are. */
 static void ff_shared_collect_block(struct ff_snapshot *snap, struct ff_space *space, struct ff_vma *vma,
 				    struct ff_block *block, pgoff_t first, pgoff_t last)
 {
@@ -251,9 +250,10 @@ static void ff_shared_collect_block(struct ff_snapshot *snap, struct ff_space *s
 			break;
 		case 1:
 			get_page(page);
-			ff_pages_push(&snap->pages, addr, page, FF_RUN_COPIED);
-			snap->take->counts.pages_copied++;
-			space->copied_pages++;
+			if (ff_pages_push_once(&snap->pages, addr, page, FF_RUN_COPIED)) {
+				snap->take->counts.pages_copied++;
+				space->copied_pages++;
+			}
 			break;
 		default:
 			ff_pages_push_unreadable(&snap->pages, addr);

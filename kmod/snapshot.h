@@ -5,11 +5,13 @@
 
 #include <linux/kref.h>
 #include <linux/mm_types.h>
+#include <linux/mutex.h>
 #include <linux/sched.h>
 
 #include "freezeframe.h"
 #include "freezer.h"
 #include "pages.h"
+#include "state.h"
 
 /* What the image will say of one VMA, noted ahead and checked in the stop; the path is resolved after it. */
 struct ff_vma {
@@ -41,6 +43,10 @@ struct ff_space {
 	u64 armed_pages;
 	u64 copied_pages;
 	u64 arm_ns;
+	u32 track;     /* enum ff_track */
+	u64 parent_id; /* the snapshot before this one, or 0 */
+	bool begun;    /* noted as the last snapshot of its mm, */
+	bool touched;  /* and nothing can be told of the one before any more */
 	unsigned long saved_auxv[AT_VECTOR_SIZE];
 	struct file *exe; /* reference, or NULL */
 	struct {
@@ -54,10 +60,12 @@ struct ff_process {
 	struct task_struct *leader; /* reference */
 	struct ff_space *space;
 	struct ff_image_process image;
+	struct ff_process_held held; /* noted in the stop, resolved into image after it */
 };
 
 struct ff_snapshot {
 	u64 id;
+	u32 try;	      /* how often this take has started over */
 	struct ff_take *take; /* the caller's arguments and results; NULL once the call is over */
 
 	struct ff_process *processes;
@@ -69,6 +77,7 @@ struct ff_snapshot {
 	struct ff_freezer freezer;
 	struct ff_pages pages;
 	struct list_head shared; /* struct ff_shared, one per file */
+	struct ff_state state;
 	u64 instant_ns;
 	u64 instant_realtime_ns;
 
@@ -76,6 +85,8 @@ struct ff_snapshot {
 	void *meta;
 	u64 meta_bytes; /* a multiple of PAGE_SIZE */
 	u64 drain_begin_ns;
+	struct mutex drain_lock; /* guards pages and maps, once the fd is open; inside mmap_lock */
+	u16 *maps;		 /* how many mappings show each data page, which is not to be let go then */
 };
 
 static inline u64 ff_image_bytes(const struct ff_snapshot *snap)

@@ -18,6 +18,7 @@
 #include "shared.h"
 #include "take.h"
 #include "test.h"
+#include "track.h"
 #include "walk.h"
 
 /* Tries at mmap_lock before we queue up for it, and thereby hold up page faults. */
@@ -212,7 +213,8 @@ int ff_space_prepare(struct ff_snapshot *snap, struct ff_space *space)
 	int err = 0;
 
 	ff_space_choose(snap, space);
-	if (space->arm_mode != FF_ARM_EAGER)
+	err = ff_track_begin(snap, space);
+	if (!err && space->arm_mode != FF_ARM_EAGER)
 		err = ff_lazy_begin(snap, space);
 	if (err)
 		return err;
@@ -385,6 +387,7 @@ int ff_space_note(struct ff_snapshot *snap, struct ff_space *space)
 		err = ff_space_note_vmas(snap, space);
 	if (err)
 		return err;
+	ff_track_stop(snap, space);
 	memcpy(space->saved_auxv, mm->saved_auxv, sizeof(space->saved_auxv));
 	space->layout.start_code = mm->start_code;
 	space->layout.end_code = mm->end_code;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 #include "take.h"
 
+#include <linux/random.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
@@ -13,7 +14,9 @@
 #include "phases.h"
 #include "shared.h"
 #include "space.h"
+#include "state.h"
 #include "trace.h"
+#include "track.h"
 
 /* How often a take starts over: when a target calls execve() under it, or a sleeper ran and that was not to be. */
 #define FF_TRIES 10
@@ -21,6 +24,18 @@
 DEFINE_MUTEX(ff_take_lock); /* one stop at a time; guards ff_last_id */
 static u64 ff_last_id;
 static atomic_t ff_open = ATOMIC_INIT(0);
+
+static u64 ff_instance_id; /* of this load of the module */
+
+void ff_take_module_init(void)
+{
+	ff_instance_id = get_random_u64();
+}
+
+u64 ff_instance(void)
+{
+	return ff_instance_id;
+}
 
 u32 ff_open_snapshots(void)
 {
@@ -67,6 +82,7 @@ void ff_snapshot_free(struct ff_snapshot *snap)
 {
 	u32 index;
 
+	ff_state_free(snap);
 	ff_pages_free(&snap->pages);
 	ff_freezer_free(snap);
 	ff_lazy_end(snap);
@@ -77,12 +93,13 @@ void ff_snapshot_free(struct ff_snapshot *snap)
 	for (index = 0; index < snap->process_count; index++)
 		put_task_struct(snap->processes[index].leader);
 	kvfree(snap->processes);
+	kvfree(snap->maps);
 	vfree(snap->meta);
 	kfree(snap);
 	atomic_dec(&ff_open);
 }
 
-static struct ff_snapshot *ff_snapshot_new(struct ff_take *take)
+static struct ff_snapshot *ff_snapshot_new(struct ff_take *take, u32 try)
 {
 	struct ff_snapshot *snap = kzalloc(sizeof(*snap), GFP_KERNEL);
 
@@ -90,8 +107,10 @@ static struct ff_snapshot *ff_snapshot_new(struct ff_take *take)
 		return NULL;
 	atomic_inc(&ff_open);
 	snap->id = ++ff_last_id;
+	snap->try = try;
 	snap->take = take;
 	take->id = snap->id;
+	mutex_init(&snap->drain_lock);
 	ff_pages_init(&snap->pages);
 	INIT_LIST_HEAD(&snap->shared);
 	ff_freezer_open(snap);
@@ -107,6 +126,7 @@ static void ff_snapshot_settle(struct ff_snapshot *snap)
 		mmput(snap->spaces[index].mm);
 		snap->spaces[index].mm = NULL;
 	}
+	ff_state_free(snap);
 	ff_trace_stop(snap);
 	ff_trace_phases(snap, 0);
 	snap->drain_begin_ns = ktime_get_ns();
@@ -116,12 +136,13 @@ static void ff_snapshot_settle(struct ff_snapshot *snap)
 	snap->take = NULL;
 }
 
-static int ff_take_once(struct ff_take *take, struct file **file)
+static int ff_take_once(struct ff_take *take, u32 try, struct file **file)
 {
 	struct ff_snapshot *snap;
+	u32 index;
 	int err;
 
-	snap = ff_snapshot_new(take);
+	snap = ff_snapshot_new(take, try);
 	if (!snap) {
 		take->failure.reason = FF_REASON_NO_MEMORY;
 		return -ENOMEM;
@@ -138,6 +159,8 @@ static int ff_take_once(struct ff_take *take, struct file **file)
 	return 0;
 
 err_close:
+	for (index = 0; index < snap->space_count; index++)
+		ff_track_undo(snap, &snap->spaces[index]);
 	ff_freezer_close(snap);
 	ff_trace_stop(snap);
 	ff_trace_phases(snap, err);
@@ -160,12 +183,13 @@ int ff_take(struct ff_take *take, struct file **file)
 		take->write_window_ns = 0;
 		take->stall_ns = 0;
 		take->shared_ns = 0;
+		take->state_ns = 0;
 		take->pass_ns = 0;
 		take->rest_ns = 0;
 		memset(&take->counts, 0, sizeof(take->counts));
 		memset(take->phases, 0, sizeof(take->phases));
 		take->failure = FF_NO_FAILURE;
-		err = ff_take_once(take, file);
+		err = ff_take_once(take, try, file);
 		if (err != -EAGAIN)
 			break;
 	}

@@ -14,5 +14,8 @@ extern struct mutex ff_take_lock;
  */
 int ff_take(struct ff_take *take, struct file **file);
 u32 ff_open_snapshots(void);
+void ff_take_module_init(void);
+/* Tells this load of the module from every other. */
+u64 ff_instance(void);
 
 #endif

@@ -59,7 +59,7 @@ MODULE_PARM_DESC(test_no_recheck, "do not look in the stop for memory that has b
 static uint test_no_hook;
 module_param(test_no_hook, uint, 0600);
 MODULE_PARM_DESC(test_no_hook, "do not finalize before this: 1 page faults, 2 notifications, 4 pages handed out, "
-			       "8 mappings and 16 writes of shared files");
+			       "8 mappings and 16 writes of shared files; 32: do not see that pages were replaced");
 
 static uint test_dwell_us;
 module_param(test_dwell_us, uint, 0600);
@@ -76,6 +76,11 @@ MODULE_PARM_DESC(test_copy, "copy what would be held after the stop");
 static bool test_no_memory;
 module_param(test_no_memory, bool, 0600);
 MODULE_PARM_DESC(test_no_memory, "find no memory after the stop");
+
+static uint test_state;
+module_param(test_state, uint, 0600);
+MODULE_PARM_DESC(test_state,
+		 "of the state: 1 there is more than room, 2 every pipe is in use, 4 no memory to resolve it");
 
 static uint test_abi_version;
 module_param(test_abi_version, uint, 0600);
@@ -164,6 +169,11 @@ bool ff_test_copies(void)
 bool ff_test_has_no_memory(void)
 {
 	return READ_ONCE(test_no_memory);
+}
+
+u32 ff_test_state(void)
+{
+	return READ_ONCE(test_state);
 }
 
 u32 ff_test_abi_version(void)

@@ -19,6 +19,7 @@
  *   test_no_look                   hold a page although its entry has become writable
  *   test_copy                      copy what would be held after the stop
  *   test_no_memory                 find no memory after the stop
+ *   test_state                     bits of FF_TEST_STATE_*: let go wrong what may with the state
  *   test_abi_version               speak of another protocol than we do (0: no)
  */
 #ifndef FF_TEST_H
@@ -35,6 +36,11 @@ struct ff_snapshot;
 #define FF_TEST_HOOK_GUP 4u
 #define FF_TEST_HOOK_MAPPING 8u /* of shared files, but for page faults */
 #define FF_TEST_HOOK_FILE 16u	/* write() and truncation of shared files */
+#define FF_TEST_HOOK_TRACK 32u	/* other pages in place of those that were there */
+
+#define FF_TEST_STATE_ROOM 1u	/* there is more of it than there is room */
+#define FF_TEST_STATE_BUSY 2u	/* every pipe is in use */
+#define FF_TEST_STATE_MEMORY 4u /* no memory to resolve it */
 
 #ifdef FREEZEFRAME_TEST
 int ff_test_phase(struct ff_snapshot *snap, enum ff_phase phase);
@@ -51,6 +57,7 @@ void ff_test_dwell(u32 times);
 bool ff_test_may_write(void);
 bool ff_test_copies(void);
 bool ff_test_has_no_memory(void);
+u32 ff_test_state(void);
 u32 ff_test_abi_version(void);
 #define FF_TEST_FEATURES FF_FEATURE_TEST
 #else
@@ -108,6 +115,10 @@ static inline bool ff_test_copies(void)
 static inline bool ff_test_has_no_memory(void)
 {
 	return false;
+}
+static inline u32 ff_test_state(void)
+{
+	return 0;
 }
 static inline u32 ff_test_abi_version(void)
 {

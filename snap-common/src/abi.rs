@@ -1,15 +1,19 @@
 //! The mirror of `kmod/freezeframe.h`, which documents the protocol. `tests/header.rs` compares the two field by field.
 
 mod disk;
+mod drain;
 mod image;
+mod state;
 
 pub use self::disk::*;
+pub use self::drain::*;
 pub use self::image::*;
+pub use self::state::*;
 
 /// Where the module's device lies.
 pub const DEVICE_PATH: &str = "/dev/freezeframe";
 /// The version of the protocol that this mirror speaks.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 /// Bounds of `ff_take`.`deadline_ms`: the longest that a target may stand still.
 pub const MAX_TARGETS: u32 = 1024;
 /// The shortest deadline.
@@ -36,12 +40,14 @@ pub const FEATURE_FREEZE_SIGNAL: u64 = 1 << 5;
 pub const FEATURE_ARM_PUD: u64 = 1 << 6;
 /// Shared memory is copied after the stop, before it changes.
 pub const FEATURE_SHARED_LAZY: u64 = 1 << 7;
+/// The image says which pages are unchanged (`RUN_UNCHANGED`).
+pub const FEATURE_TRACK: u64 = 1 << 11;
 /// Built with fault injection; never in production.
 pub const FEATURE_TEST: u64 = 1 << 63;
 /// "FRFEIMG1", little-endian.
 pub const IMAGE_MAGIC: u64 = 0x3147_4D49_4546_5246;
 /// The version of the image's layout.
-pub const IMAGE_VERSION: u32 = 1;
+pub const IMAGE_VERSION: u32 = 2;
 /// `VMA_READ`.
 pub const VMA_READ: u32 = 1 << 0;
 /// `VMA_WRITE`.
@@ -66,6 +72,8 @@ pub const VMA_INTERNAL: u32 = 1 << 9;
 pub const RUN_UNREADABLE: u32 = 1 << 0;
 /// A copy, not held by reference.
 pub const RUN_COPIED: u32 = 1 << 1;
+/// The same as in the snapshot `parent_id` of the process, at the same address.
+pub const RUN_UNCHANGED: u32 = 1 << 2;
 /// Id is a process id in the caller's pid namespace.
 pub const TARGET_PID: u32 = 0;
 /// Id is a pidfd of the caller.
@@ -150,6 +158,16 @@ pub const FREEZE_SOFT: u32 = 1;
 pub const FREEZE_IPI: u32 = 2;
 /// A thread is still when it is parked.
 pub const FREEZE_SIGNAL: u32 = 3;
+/// The image says which pages are unchanged.
+pub const TRACK_ON: u32 = 1;
+/// It does not: the kernel has no soft-dirty bits.
+pub const TRACK_NO_KERNEL: u32 = 2;
+/// It does not: the memory was armed eagerly.
+pub const TRACK_EAGER: u32 = 3;
+/// It does not: another program uses the soft-dirty bits of the process.
+pub const TRACK_FOREIGN: u32 = 4;
+/// It does not: the kernel merges pages of it (KSM).
+pub const TRACK_MERGED: u32 = 5;
 /// The stop held the page: it was in use, or about to change.
 pub const PATH_STOP: u32 = 0;
 /// A page fault of a target.
@@ -315,6 +333,8 @@ pub struct Take {
     pub stall_ns: u64,
     /// Out: how much of the window shared memory took.
     pub shared_ns: u64,
+    /// Out: how much of the window all state but memory and registers took.
+    pub state_ns: u64,
     /// Out: how long the pass worked that holds and copies what the window left (`PATH_BACKGROUND`).
     pub pass_ns: u64,
     /// Out: how long it rested in between, so that others had the processor.

@@ -1,5 +1,7 @@
 //! What the snapshot fd yields.
 
+use super::NS_COUNT;
+
 /// `struct ff_table`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -42,6 +44,12 @@ pub struct ImageHeader {
     pub runs: Table,
     /// Stride 1.
     pub blobs: Table,
+    /// Random, the same as long as the module stays loaded.
+    pub instance: u64,
+    /// Struct `ff_image_fd`.
+    pub fds: Table,
+    /// Struct `ff_image_file`.
+    pub files: Table,
 }
 
 /// `struct ff_blob`.
@@ -110,6 +118,52 @@ pub struct ImageProcess {
     pub arm_mode: u32,
     /// Enum `ff_arm_reason`.
     pub arm_reason: u32,
+    /// The last snapshot before this one that had this memory, or 0: see `RUN_UNCHANGED`.
+    pub parent_id: u64,
+    /// Enum `ff_track`.
+    pub track: u32,
+    /// Reserved.
+    pub reserved: u32,
+    /// Process group and session, in the caller's pid namespace.
+    pub pgid: i32,
+    /// Sid.
+    pub sid: i32,
+    /// `PROCESS_*`.
+    pub flags: u32,
+    /// Umask.
+    pub umask: u32,
+    /// Exit signal.
+    pub exit_signal: i32,
+    /// Personality.
+    pub personality: u32,
+    /// Oom score adj.
+    pub oom_score_adj: i32,
+    /// First fd.
+    pub first_fd: u32,
+    /// Fd count.
+    pub fd_count: u32,
+    /// Inodes; 0: not known.
+    pub namespaces: [u32; NS_COUNT as usize],
+    /// 0.
+    pub state_reserved: u32,
+    /// For any of its threads.
+    pub sigpending: u64,
+    /// Paths, as the caller would name them.
+    pub cwd: Blob,
+    /// Root.
+    pub root: Blob,
+    /// Path in the cgroup v2 hierarchy, from the caller's root.
+    pub cgroup: Blob,
+    /// Struct `ff_image_credentials`, of the main thread.
+    pub credentials: Blob,
+    /// Struct `ff_image_limit`\[\], by `RLIMIT_*`.
+    pub limits: Blob,
+    /// Struct `ff_image_action`\[\].
+    pub actions: Blob,
+    /// Struct `ff_image_signal`\[\]: what sigpending tells of.
+    pub pending: Blob,
+    /// Struct `ff_image_timer`\[\].
+    pub timers: Blob,
 }
 
 /// `struct ff_image_thread`.
@@ -132,6 +186,54 @@ pub struct ImageThread {
     pub sigpending: u64,
     /// Sigblocked.
     pub sigblocked: u64,
+    /// With `THREAD_SIGSAVED`: what is blocked again when the system call ends (sigsuspend, ppoll).
+    pub sigsaved: u64,
+    /// `sigaltstack()`: address.
+    pub altstack: u64,
+    /// Altstack bytes.
+    pub altstack_bytes: u64,
+    /// `SS_*`.
+    pub altstack_flags: u32,
+    /// `THREAD_*`.
+    pub flags: u32,
+    /// Address; 0: none.
+    pub rseq: u64,
+    /// Rseq bytes.
+    pub rseq_bytes: u32,
+    /// Rseq signature.
+    pub rseq_signature: u32,
+    /// Address; 0: none.
+    pub robust_list: u64,
+    /// Robust bytes.
+    pub robust_bytes: u64,
+    /// Clear child tid.
+    pub clear_child_tid: u64,
+    /// Of `set_thread_area()`, as in the GDT.
+    pub tls: [u64; 3],
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// Nice.
+    pub nice: i32,
+    /// Rt priority.
+    pub rt_priority: u32,
+    /// `SECCOMP_MODE_*`.
+    pub seccomp: u32,
+    /// `SCHED_DEADLINE`, nanoseconds.
+    pub dl_runtime: u64,
+    /// Dl deadline.
+    pub dl_deadline: u64,
+    /// Dl period.
+    pub dl_period: u64,
+    /// `PR_SET_PDEATHSIG`.
+    pub death_signal: u32,
+    /// 0.
+    pub state_reserved: u32,
+    /// Bit N of byte N / 8: it may run on processor N.
+    pub cpus: Blob,
+    /// Struct `ff_image_signal`\[\]: what sigpending tells of.
+    pub pending: Blob,
+    /// Struct `ff_image_credentials`; length 0: as the process's.
+    pub credentials: Blob,
 }
 
 /// `struct ff_image_vma`.

@@ -36,16 +36,28 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         Failure { reason, phase, target, pid, fs, device, detail, bound }
         Stamp { begin_ns, end_ns }
         Counts { pages_armed, pages_copied, pages_swapped_in, pages_prefaulted, pages_unreadable, huge_armed, pages_shared, pages_shared_stop, finalized, processes, threads_parked, threads_asleep, threads_kernel, threads_woken, rescans }
-        Take { size, flags, targets, target_count, deadline_ms, fd, arm, freeze, dm_control, filesystems, switches, fs_count, switch_count, reserved, id, image_bytes, window_ns, write_window_ns, stall_ns, shared_ns, pass_ns, rest_ns, failure, counts, phases }
+        Take { size, flags, targets, target_count, deadline_ms, fd, arm, freeze, dm_control, filesystems, switches, fs_count, switch_count, reserved, id, image_bytes, window_ns, write_window_ns, stall_ns, shared_ns, state_ns, pass_ns, rest_ns, failure, counts, phases }
         Fs { fd, flags, sync_pages, freeze_pages, sync, freeze, thaw, downgraded, unseen, mappings, reserved }
         Switch { dev, sectors, fs, switched, params, load, suspend, swap }
         Table { offset, count, stride }
-        ImageHeader { magic, version, page_size, snapshot_id, instant_ns, instant_realtime_ns, data_offset, data_pages, processes, threads, vmas, runs, blobs }
+        ImageHeader { magic, version, page_size, snapshot_id, instant_ns, instant_realtime_ns, data_offset, data_pages, processes, threads, vmas, runs, blobs, instance, fds, files }
         Blob { offset, length }
-        ImageProcess { pid, ppid, uid, gid, first_thread, thread_count, first_vma, vma_count, comm, exe, auxv, args, start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end, start_time_ns, arm_mode, arm_reason }
-        ImageThread { pid, state, comm, regs, fs_base, gs_base, sigpending, sigblocked }
+        ImageProcess { pid, ppid, uid, gid, first_thread, thread_count, first_vma, vma_count, comm, exe, auxv, args, start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start, env_end, start_time_ns, arm_mode, arm_reason, parent_id, track, reserved, pgid, sid, flags, umask, exit_signal, personality, oom_score_adj, first_fd, fd_count, namespaces, state_reserved, sigpending, cwd, root, cgroup, credentials, limits, actions, pending, timers }
+        ImageThread { pid, state, comm, regs, fs_base, gs_base, sigpending, sigblocked, sigsaved, altstack, altstack_bytes, altstack_flags, flags, rseq, rseq_bytes, rseq_signature, robust_list, robust_bytes, clear_child_tid, tls, policy, nice, rt_priority, seccomp, dl_runtime, dl_deadline, dl_period, death_signal, state_reserved, cpus, pending, credentials }
         ImageVma { start, end, file_offset, inode, dev_major, dev_minor, flags, first_run, run_count, path, reserved }
+        ImageCredentials { uid, gid, inheritable, permitted, effective, bounding, ambient, securebits, group_count }
+        ImageLimit { soft, hard }
+        ImageAction { signal, reserved, handler, flags, restorer, mask }
+        ImageSignal { signal, flags, info }
+        ImageTimer { kind, flags, id, clock, notify, signal, thread, overruns, sigev_value, value_ns, interval_ns }
+        ImageFd { fd, flags, file, reserved }
+        ImageFile { id, kind, notes, flags, mode, position, size, inode, dev_major, dev_minor, rdev_major, rdev_minor, capacity, path, locks, text, pipe, socket }
+        ImageLock { kind, write, holder, reserved, start, end }
+        ImageSocket { family, kind, protocol, state, flags, descriptors, receive_queue, send_queue, peer_inode, local_bytes, peer_bytes, local, peer }
         ImageRun { vaddr, page, pages, flags }
+        Release { page, pages, released, sole }
+        Stretch { page, pages, sole }
+        Look { stretches, count, reserved, held, sole }
     }
     constants! {
         all,
@@ -78,6 +90,16 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         VMA_INTERNAL,
         RUN_UNREADABLE,
         RUN_COPIED,
+        RUN_UNCHANGED,
+        TRACK_ON,
+        TRACK_NO_KERNEL,
+        TRACK_EAGER,
+        TRACK_FOREIGN,
+        TRACK_MERGED,
+        FEATURE_TRACK,
+        MAX_STRETCHES,
+        IOC_RELEASE,
+        IOC_LOOK,
         TARGET_PID,
         TARGET_PIDFD,
         REASON_NONE,
@@ -154,6 +176,69 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         THREAD_KERNEL,
         EDGE_BEGIN,
         EDGE_END,
+        TIMER_REAL,
+        TIMER_VIRTUAL,
+        TIMER_PROF,
+        TIMER_POSIX,
+        NS_CGROUP,
+        NS_IPC,
+        NS_MNT,
+        NS_NET,
+        NS_PID,
+        NS_PID_FOR_CHILDREN,
+        NS_TIME,
+        NS_TIME_FOR_CHILDREN,
+        NS_USER,
+        NS_UTS,
+        FILE_REGULAR,
+        FILE_FOLDER,
+        FILE_SYMLINK,
+        FILE_CHARACTER,
+        FILE_BLOCK,
+        FILE_PIPE,
+        FILE_FIFO,
+        FILE_SOCKET,
+        FILE_EPOLL,
+        FILE_EVENTFD,
+        FILE_TIMERFD,
+        FILE_SIGNALFD,
+        FILE_INOTIFY,
+        FILE_MEMFD,
+        FILE_OTHER,
+        LOCK_POSIX,
+        LOCK_OFD,
+        LOCK_FLOCK,
+        LOCK_LEASE,
+        SIGNAL_INFO,
+        TIMER_NO_VALUE,
+        PROCESS_AIO,
+        PROCESS_KEYRINGS,
+        PROCESS_PARTIAL,
+        PROCESS_SUBREAPER,
+        FD_CLOEXEC,
+        NOTE_TEXT_LATE,
+        NOTE_TEXT_CUT,
+        NOTE_PIPE_BUSY,
+        NOTE_PIPE_ODD,
+        NOTE_PIPE_FULL,
+        NOTE_PIPE_LENT,
+        NOTE_IN_MEMORY,
+        NOTE_DELETED,
+        SOCKET_LISTENS,
+        SOCKET_LATE,
+        SOCKET_ROUGH,
+        THREAD_NO_NEW_PRIVS,
+        THREAD_SIGSAVED,
+        THREAD_TRACED,
+        THREAD_OWN_FILES,
+        THREAD_OWN_FS,
+        THREAD_IO_URING,
+        THREAD_SEM_UNDO,
+        THREAD_FOREIGN,
+        NS_COUNT,
+        PIPE_BYTES,
+        REASON_STATE_ROOM,
+        FEATURE_STATE,
         IOC_GET_INFO,
         IOC_TAKE,
     }

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+#include "track.h"
+
+#include <linux/hashtable.h>
+#include <linux/mm.h>
+#include <linux/sched/coredump.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "compat.h"
+#include "hook.h"
+#include "lazy.h"
+#include "test.h"
+
+/* The last snapshot of an address space. The reference keeps its address from being another's. */
+struct ff_tracked {
+	struct hlist_node hash;
+	struct mm_struct *mm; /* mm_count reference */
+	u64 last;	      /* the snapshot's id; 0: nothing is known of what has changed since */
+};
+
+static DEFINE_HASHTABLE(ff_tracked, 8);
+static DEFINE_SPINLOCK(ff_tracked_lock); /* guards it, and what is in it; taken in hooks, so with interrupts off */
+
+static struct ff_tracked *ff_tracked_find(struct mm_struct *mm)
+{
+	struct ff_tracked *tracked;
+
+	hash_for_each_possible(ff_tracked, tracked, hash, (unsigned long)mm) {
+		if (tracked->mm == mm)
+			return tracked;
+	}
+	return NULL;
+}
+
+/* Takes out those of processes that are gone, or all of them, and frees them. */
+static void ff_tracked_sweep(bool all)
+{
+	struct ff_tracked *tracked;
+	struct hlist_node *next;
+	HLIST_HEAD(gone);
+	unsigned long flags;
+	u32 bucket;
+
+	spin_lock_irqsave(&ff_tracked_lock, flags);
+	hash_for_each_safe(ff_tracked, bucket, next, tracked, hash)
+	{
+		if (!all && atomic_read(&tracked->mm->mm_users))
+			continue;
+		hash_del(&tracked->hash);
+		hlist_add_head(&tracked->hash, &gone);
+	}
+	spin_unlock_irqrestore(&ff_tracked_lock, flags);
+	hlist_for_each_entry_safe(tracked, next, &gone, hash)
+	{
+		mmdrop(tracked->mm);
+		kfree(tracked);
+	}
+}
+
+void ff_track_module_exit(void)
+{
+	ff_tracked_sweep(true);
+}
+
+/* Can the kernel put pages in place of others from now on, unseen? */
+static bool ff_mm_is_merged(struct mm_struct *mm)
+{
+	return test_bit(MMF_VM_MERGEABLE, &mm->flags) && !ff_test_skips_hook(FF_TEST_HOOK_TRACK);
+}
+
+/* Takes are serialized, so nobody else adds the same. */
+int ff_track_begin(struct ff_snapshot *snap, struct ff_space *space)
+{
+	struct ff_tracked *fresh = kzalloc(sizeof(*fresh), GFP_KERNEL), *tracked;
+	unsigned long flags;
+
+	if (!fresh)
+		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, space->target, 0);
+	ff_tracked_sweep(false);
+	spin_lock_irqsave(&ff_tracked_lock, flags);
+	tracked = ff_tracked_find(space->mm);
+	if (!tracked) {
+		tracked = fresh;
+		fresh = NULL;
+		mmgrab(space->mm);
+		tracked->mm = space->mm;
+		hash_add(ff_tracked, &tracked->hash, (unsigned long)space->mm);
+	}
+	space->parent_id = tracked->last;
+	tracked->last = snap->id;
+	spin_unlock_irqrestore(&ff_tracked_lock, flags);
+	kfree(fresh);
+	space->begun = true;
+	return 0;
+}
+
+void ff_track_undo(struct ff_snapshot *snap, struct ff_space *space)
+{
+	struct ff_tracked *tracked;
+	unsigned long flags;
+
+	if (!space->begun || space->touched)
+		return;
+	space->begun = false;
+	spin_lock_irqsave(&ff_tracked_lock, flags);
+	tracked = ff_tracked_find(space->mm);
+	if (tracked && tracked->last == snap->id)
+		tracked->last = space->parent_id;
+	spin_unlock_irqrestore(&ff_tracked_lock, flags);
+}
+
+void ff_track_void(struct mm_struct *mm)
+{
+	struct ff_tracked *tracked;
+	unsigned long flags;
+
+	if (ff_test_skips_hook(FF_TEST_HOOK_TRACK))
+		return;
+	spin_lock_irqsave(&ff_tracked_lock, flags);
+	tracked = ff_tracked_find(mm);
+	if (tracked)
+		tracked->last = 0;
+	spin_unlock_irqrestore(&ff_tracked_lock, flags);
+}
+
+/* Below that size entries are moved one by one, and get the bit. */
+void ff_track_move(struct vm_area_struct *vma, unsigned long bytes)
+{
+	unsigned long flags;
+
+	if (bytes < PMD_SIZE || ff_test_skips_hook(FF_TEST_HOOK_TRACK))
+		return;
+	spin_lock_irqsave(&ff_tracked_lock, flags);
+	if (ff_tracked_find(vma->vm_mm))
+		ff_vma_mark_soft_dirty(vma);
+	spin_unlock_irqrestore(&ff_tracked_lock, flags);
+}
+
+/* Is this still the last snapshot of which something is known? */
+static bool ff_track_holds(struct ff_snapshot *snap, struct ff_space *space)
+{
+	struct ff_tracked *tracked;
+	unsigned long flags;
+	bool holds;
+
+	spin_lock_irqsave(&ff_tracked_lock, flags);
+	tracked = ff_tracked_find(space->mm);
+	holds = tracked && tracked->last == snap->id;
+	spin_unlock_irqrestore(&ff_tracked_lock, flags);
+	return holds;
+}
+
+static enum ff_track ff_track_choose(const struct ff_space *space)
+{
+	bool witness = false;
+	u32 index;
+
+	if (!ff_hook_track_ready())
+		return FF_TRACK_NO_KERNEL;
+	if (!space->lazy)
+		return FF_TRACK_EAGER;
+	if (ff_mm_is_merged(space->mm))
+		return FF_TRACK_MERGED;
+	for (index = 0; index < space->vma_count; index++) {
+		const struct ff_vma *vma = &space->vmas[index];
+
+		if (vma->private)
+			continue;
+		if (!(vma->vm_flags & VM_SOFTDIRTY))
+			return FF_TRACK_FOREIGN;
+		witness = true;
+	}
+	return witness ? FF_TRACK_ON : FF_TRACK_FOREIGN;
+}
+
+static bool ff_vma_is_fresh(const struct ff_vma *vma)
+{
+	return vma->private && (vma->vm_flags & VM_SOFTDIRTY);
+}
+
+void ff_track_stop(struct ff_snapshot *snap, struct ff_space *space)
+{
+	struct vm_area_struct *vma;
+	VMA_ITERATOR(vmi, space->mm, 0);
+	u32 index, fresh = 0;
+
+	space->track = ff_track_choose(space);
+	if (space->track == FF_TRACK_MERGED)
+		ff_track_void(space->mm);
+	if (space->track != FF_TRACK_ON)
+		return;
+	/* Somebody may have been at it since `prepare`. */
+	if (!ff_track_holds(snap, space))
+		space->parent_id = 0;
+	space->lazy->track = true;
+	space->touched = true;
+	for (index = 0; index < space->vma_count; index++)
+		fresh += ff_vma_is_fresh(&space->vmas[index]);
+	if (!fresh)
+		return;
+	index = 0;
+	for_each_vma(vmi, vma) {
+		if (ff_vma_is_fresh(&space->vmas[index++]))
+			ff_vma_clear_flags(vma, VM_SOFTDIRTY);
+	}
+}

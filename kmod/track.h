@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/*
+ * Which pages have changed since the last snapshot: the kernel's own soft-dirty bits. Holding a page clears its bit;
+ * the entry is write-protected then, and whatever makes it writable again sets the bit (pte_mkdirty()), or keeps it
+ * (swap, migration). So the bit of an armed entry says whether its page changed since the snapshot that last held it,
+ * and costs nobody anything in between. What makes this sound:
+ *
+ *   The kernel keeps to that only in a VMA without VM_SOFTDIRTY (vma_soft_dirty_enabled()). New VMAs have the flag, and
+ *   those that grow get it again. The stop takes it away, and trusts the bits only where it was away already.
+ *   Pages that are copied, because somebody else writes to them, keep the bit: they count as changed every time.
+ *   A page is compared with nothing but the very last snapshot of its address space, which is noted here.
+ *   Some put another page in place of one, and set no bit: KSM (replace_page(), and FAULT_FLAG_UNSHARE undoes it),
+ *   uprobes (__replace_page()), userfaultfd's moves of what is in swap (move_swap_pte()), and mremap() where it moves
+ *   whole page tables (move_normal_pmd()). hook.c sees all four, and what it sees counts as changed.
+ *
+ * Others use the bits as well (CRIU, by /proc/PID/clear_refs), and one would spoil it for the other. They take the flag
+ * from all VMAs, we from those that have private memory alone: where another VMA lacks it, the process is theirs, and
+ * we leave it to them for good.
+ */
+#ifndef FF_TRACK_H
+#define FF_TRACK_H
+
+#include "snapshot.h"
+
+/* Before the stop: from here on this is the last snapshot of the space. Sleeps. */
+int ff_track_begin(struct ff_snapshot *snap, struct ff_space *space);
+/* In the stop, when the VMAs are noted: takes the flag from those whose pages will be held. */
+void ff_track_stop(struct ff_snapshot *snap, struct ff_space *space);
+/* A snapshot that failed before it touched anything has not been there. Safe more than once. */
+void ff_track_undo(struct ff_snapshot *snap, struct ff_space *space);
+void ff_track_module_exit(void);
+
+/* For hook.c; they sleep not. Nobody knows any more what has changed in @mm since its last snapshot. */
+void ff_track_void(struct mm_struct *mm);
+/* Page tables of @bytes bytes of memory go to @vma. mmap_lock held for writing. */
+void ff_track_move(struct vm_area_struct *vma, unsigned long bytes);
+
+/* May the bits of its entries be believed? As the VMA was in the stop. */
+static inline bool ff_track_trusts(const struct ff_space *space, const struct ff_vma *vma)
+{
+	return space->track == FF_TRACK_ON && space->parent_id && !(vma->vm_flags & VM_SOFTDIRTY);
+}
+
+#endif
