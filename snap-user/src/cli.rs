@@ -5,12 +5,20 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::archive::order::Order;
+use crate::archive::plan::ParentImage;
 use crate::disk::ask::DiskArgs;
 use crate::disk::cli::DiskCommand;
+use crate::drain::{Drain, DropBehind};
 use crate::how::{Arm, Freeze, How, Room};
 use crate::processes::Targets;
 use crate::serve::OnOverflow;
-use crate::take::{Job, Output, Request};
+use crate::stream::open::{Keys, Location};
+use crate::stream::options::{Size, StreamArgs};
+use crate::stream::sink::Destination;
+use crate::take::{Job, Request};
+use crate::tools::ToolCommand;
+use crate::tools::input;
 
 /// Where the daemon listens for requests.
 const SOCKET: &str = "/run/freezeframe.sock";
@@ -25,7 +33,8 @@ Exit codes:
   6  not permitted: run as root
   7  a deadline passed, or a target did not settle
   8  not enough memory for the copies that the targets may force
-  9  a filesystem or a block device cannot be snapshotted, or its store not used";
+  9  a filesystem or a block device cannot be snapshotted, or its store not used
+  10 an image is damaged";
 
 /// Snapshots of running processes: memory and registers at one instant, while they go on.
 #[derive(Debug, Parser)]
@@ -40,14 +49,19 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Take a snapshot of running processes
-    Take(TakeArgs),
+    Take(Box<TakeArgs>),
     /// Serve metrics for Prometheus, take snapshots on request, and watch the stores of those on disk
     Serve(ServeArgs),
+    /// Stop a snapshot whose image the daemon is writing; nothing is left of the image
+    Cancel(CancelArgs),
     /// Tell what this host can do, what is missing, and how to get it
     Doctor(DoctorArgs),
     /// Layers and snapshots on disk
     #[command(flatten)]
     Disk(DiskCommand),
+    /// Images
+    #[command(flatten)]
+    Tool(ToolCommand),
     /// Write the man pages into a folder
     #[command(hide = true)]
     Man(ManArgs),
@@ -63,9 +77,28 @@ pub struct TakeArgs {
     /// Which filesystems with them.
     #[command(flatten)]
     pub disk: DiskArgs,
-    /// Write the image there as a tar of manifest.json and one ELF core per process; - for standard output
-    #[arg(short, long, value_name = "FILE|-")]
-    pub output: Option<PathBuf>,
+    /// Write the image there as a tar of manifest.json, the state of each process and its ELF core; - for standard output
+    #[arg(short, long, value_name = "FILE|-|s3://BUCKET/KEY")]
+    pub output: Option<Destination>,
+    /// What is done to the image on its way.
+    #[command(flatten)]
+    pub stream: StreamArgs,
+    /// Write only the pages that have changed since this image, which must be of the last snapshot of these processes
+    #[arg(long, value_name = "IMAGE|s3://BUCKET/KEY", requires = "output")]
+    pub parent: Option<Location>,
+    /// Decrypt that image with a key from this file, as age-keygen writes it
+    #[arg(long, value_name = "FILE", requires = "parent")]
+    pub parent_identity: Option<PathBuf>,
+    /// Give the snapshot up when it holds more memory than this for itself alone, in bytes: pages that the processes have changed
+    /// and that are not written yet
+    #[arg(long, value_name = "BYTES", requires = "output")]
+    pub max_memory: Option<Size>,
+    /// Which pages are written first
+    #[arg(long, value_enum, default_value = "likely", value_name = "ORDER", hide = true)]
+    pub order: Order,
+    /// Whether pages are let go as soon as they are written
+    #[arg(long, value_enum, default_value = "on", value_name = "on|off", hide = true)]
+    pub drop_behind: DropBehind,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
@@ -100,10 +133,13 @@ pub struct TakeArgs {
 }
 
 impl TakeArgs {
-    /// The request that the arguments make.
-    #[must_use]
-    pub fn request(&self) -> Request {
-        Request {
+    /// The request that the arguments make. Reads the passphrase and the parent's manifest.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be had.
+    pub fn request(&self) -> anyhow::Result<Request> {
+        let request = Request {
             job: Job {
                 device: self.device.clone(),
                 targets: if self.disk.all {
@@ -127,12 +163,28 @@ impl TakeArgs {
                 },
             },
             socket: (!self.no_daemon).then(|| self.socket.clone()),
-            output: match &self.output {
-                None => Output::None,
-                Some(path) if path.as_os_str() == "-" => Output::Stdout,
-                Some(path) => Output::File(path.clone()),
+            destination: self.output.clone(),
+            drain: Drain {
+                stream: self.stream.options()?,
+                order: self.order,
+                drop_behind: self.drop_behind,
+                max_memory: self.max_memory.map(Size::bytes),
+                parent: self.parent_image()?,
             },
-        }
+        };
+        Ok(request)
+    }
+
+    fn parent_image(&self) -> anyhow::Result<Option<ParentImage>> {
+        let Some(parent) = &self.parent else {
+            return Ok(None);
+        };
+        let keys = Keys {
+            identity: self.parent_identity.clone(),
+            passphrase: self.stream.passphrase_file.clone(),
+        };
+        let reader = input::reader(parent, &keys)?;
+        Ok(Some(ParentImage::new(reader.manifest(), parent.file_name())))
     }
 }
 
@@ -157,6 +209,18 @@ pub struct ServeArgs {
     /// The kernel module's device
     #[arg(long, value_name = "PATH", default_value = snap_common::abi::DEVICE_PATH)]
     pub device: PathBuf,
+}
+
+/// `freezeframe cancel`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct CancelArgs {
+    /// The snapshot, by the id that the daemon tells at /api/v1/draining
+    #[arg(value_name = "ID")]
+    pub snapshot: u64,
+    /// The daemon's socket
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    pub socket: PathBuf,
 }
 
 /// `freezeframe doctor`.
@@ -187,11 +251,11 @@ mod tests {
     use crate::disk::ask::{Filesystems, Search, Unfreezable};
     use crate::how::{Arm, Freeze, Room};
     use crate::processes::Targets;
-    use crate::take::Output;
+    use crate::stream::sink::Destination;
 
     fn request(line: &str) -> crate::take::Request {
         match Cli::try_parse_from(line.split(' ')).unwrap().command {
-            Command::Take(args) => args.request(),
+            Command::Take(args) => args.request().unwrap(),
             other => panic!("{other:?}"),
         }
     }
@@ -297,11 +361,24 @@ mod tests {
 
     #[test]
     fn outputs_are_told_apart() {
-        assert_eq!(request("freezeframe take --pid 1").output, Output::None);
-        assert_eq!(request("freezeframe take --pid 1 -o -").output, Output::Stdout);
+        let destination = |line| request(line).destination;
+        assert_eq!(destination("freezeframe take --pid 1"), None);
         assert_eq!(
-            request("freezeframe take --pid 1 -o a.tar").output,
-            Output::File("a.tar".into())
+            destination("freezeframe take --pid 1 -o -"),
+            Some(Destination::Stdout)
         );
+        assert_eq!(
+            destination("freezeframe take --pid 1 -o a.tar"),
+            Some(Destination::File("a.tar".into()))
+        );
+        for wrong in [
+            "--max-memory 1G",
+            "--parent a.tar",
+            "--output s3://bucket",
+            "-o a --max-memory 0x1",
+        ] {
+            let line = format!("freezeframe take --pid 1 {wrong}");
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
     }
 }

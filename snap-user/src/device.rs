@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, RawFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use rustix::fs::OFlags;
 use snap_common::abi;
 
@@ -157,7 +158,7 @@ impl Device {
             module_version: [0; 32],
         };
         // SAFETY: IOC_GET_INFO writes one `struct ff_info`, which `info` is, and which outlives the call.
-        unsafe { self.ioctl(abi::IOC_GET_INFO, &raw mut info) }?;
+        unsafe { ioctl(&self.file, abi::IOC_GET_INFO, &raw mut info) }?;
         let version = info
             .module_version
             .split(|byte| *byte == 0)
@@ -202,7 +203,7 @@ impl Device {
         take.dm_control = disk.control;
         // SAFETY: IOC_TAKE reads and writes one `struct ff_take`, which `take` is, reads `target_count` targets at `targets`,
         // which `raw` holds, and reads and writes the arrays of `disk`, with their lengths. All outlive the call.
-        let done = unsafe { self.ioctl(abi::IOC_TAKE, &raw mut take) };
+        let done = unsafe { ioctl(&self.file, abi::IOC_TAKE, &raw mut take) };
         if let Err(source) = done {
             return Err(Failure::new(&Refusal::from_raw(&take.failure), targets, disk, source).into());
         }
@@ -210,18 +211,18 @@ impl Device {
         let file = unsafe { File::from_raw_fd(take.fd) };
         Ok(Snapshot { file, take })
     }
+}
 
-    /// # Safety
-    ///
-    /// `argument` is valid for the reads and writes that the module does for `request`.
-    unsafe fn ioctl<T>(&self, request: u64, argument: *mut T) -> io::Result<()> {
-        // SAFETY: the caller's promise; the descriptor is open as long as `self` lives.
-        let result = unsafe { libc::ioctl(self.file.as_raw_fd(), request, argument) };
-        if result < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+/// # Safety
+///
+/// `argument` is valid for the reads and writes that the module does for `request`.
+unsafe fn ioctl<T>(file: &File, request: u64, argument: *mut T) -> io::Result<()> {
+    // SAFETY: the caller's promise; the descriptor is open as long as `file` lives.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), request, argument) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
     }
 }
 
@@ -254,11 +255,132 @@ pub trait ImageSource {
     ///
     /// When they cannot be read, or the image ends before.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Whole pages, without a copy where that can be.
+    ///
+    /// # Errors
+    ///
+    /// As [`ImageSource::read_exact_at`].
+    fn pages(&self, offset: u64, bytes: usize) -> io::Result<Bytes> {
+        let mut buffer = vec![0; bytes];
+        self.read_exact_at(&mut buffer, offset)?;
+        Ok(buffer.into())
+    }
+
+    /// The same, of data pages from `page` on that nobody will ask for again: they may be let go when the bytes are dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`ImageSource::read_exact_at`].
+    fn last_pages(&self, offset: u64, bytes: usize, page: u64) -> io::Result<Bytes> {
+        let _ = page;
+        self.pages(offset, bytes)
+    }
+
+    /// How many pages of each stretch were written since the instant, as far as that can be told.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be asked.
+    fn look(&self, stretches: &mut [abi::Stretch]) -> io::Result<()> {
+        let _ = stretches;
+        Ok(())
+    }
+
+    /// Nobody will ask for these data pages.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be let go.
+    fn release(&self, page: u64, pages: u64) -> io::Result<()> {
+        let _ = (page, pages);
+        Ok(())
+    }
+}
+
+impl Snapshot {
+    /// `FF_IOC_RELEASE`: lets go of `pages` data pages from `page` on, which cannot be read again then. Those that are mapped stay.
+    ///
+    /// # Errors
+    ///
+    /// When some are mapped, or there are not as many.
+    pub fn release(&self, page: u64, pages: u64) -> io::Result<abi::Release> {
+        let mut release = abi::Release {
+            page,
+            pages,
+            ..abi::Release::default()
+        };
+        // SAFETY: IOC_RELEASE reads and writes one `struct ff_release`, which `release` is, and which outlives the call.
+        unsafe { ioctl(&self.file, abi::IOC_RELEASE, &raw mut release) }?;
+        Ok(release)
+    }
+
+    /// `FF_IOC_LOOK`: who has the pages that are held. Fills in `sole` of every stretch.
+    ///
+    /// # Errors
+    ///
+    /// When a stretch is not within the data pages.
+    pub fn look(&self, stretches: &mut [abi::Stretch]) -> io::Result<abi::Look> {
+        let mut look = abi::Look::default();
+        for some in stretches.chunks_mut(abi::MAX_STRETCHES as usize) {
+            look.stretches = some.as_mut_ptr() as u64;
+            look.count = u32::try_from(some.len()).unwrap_or(0);
+            // SAFETY: IOC_LOOK reads and writes one `struct ff_look`, which `look` is, and `count` stretches, which `some` has;
+            // both outlive the call.
+            unsafe { ioctl(&self.file, abi::IOC_LOOK, &raw mut look) }?;
+        }
+        if stretches.is_empty() {
+            // SAFETY: as above, and there are no stretches.
+            unsafe { ioctl(&self.file, abi::IOC_LOOK, &raw mut look) }?;
+        }
+        Ok(look)
+    }
+
+    /// Maps `bytes` bytes from `offset` on, both multiples of a page.
+    fn map(&self, offset: u64, bytes: usize) -> io::Result<Mapping> {
+        let (protection, flags) = (rustix::mm::ProtFlags::READ, rustix::mm::MapFlags::SHARED);
+        // SAFETY: a fresh mapping at an address of the kernel's choice.
+        let start =
+            unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, protection, flags, &self.file, offset) }?;
+        Ok(Mapping { start, bytes })
+    }
 }
 
 impl ImageSource for Snapshot {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)
+    }
+
+    fn pages(&self, offset: u64, bytes: usize) -> io::Result<Bytes> {
+        self.map(offset, bytes).map(Bytes::from_owner)
+    }
+}
+
+/// A part of an image, as the module shows it: the very pages.
+#[derive(Debug)]
+struct Mapping {
+    start: *mut std::ffi::c_void,
+    bytes: usize,
+}
+
+// SAFETY: nobody writes to the pages, and the mapping is this value's alone, whoever has it.
+unsafe impl Send for Mapping {}
+// SAFETY: likewise.
+unsafe impl Sync for Mapping {}
+
+impl AsRef<[u8]> for Mapping {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: mapped as long as `self` lives; the pages of an image never change, and the module lets none go that is mapped.
+        unsafe { std::slice::from_raw_parts(self.start.cast(), self.bytes) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: ours, and nobody looks at it any more.
+        if let Err(error) = unsafe { rustix::mm::munmap(self.start, self.bytes) } {
+            eprintln!("freezeframe: cannot unmap a part of an image: {error}");
+        }
     }
 }
 

@@ -69,6 +69,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
         user(root),
         module(&args.device),
         gate(&args.device),
+        track(&args.device),
         store(),
         btf(),
         tracing(root),
@@ -164,6 +165,22 @@ fn module(device: &Path) -> Finding {
             detail: error.to_string(),
             remedy: None,
         },
+    }
+}
+
+/// What incremental images need.
+fn track(device: &Path) -> Finding {
+    match Device::open(device).map(|device| device.info()) {
+        Ok(Ok(info)) if info.features & abi::FEATURE_TRACK != 0 => {
+            Finding::ok("parent", "images can be incremental (take --parent)")
+        }
+        Ok(Ok(_)) => Finding::lacking(
+            "parent",
+            State::Missing,
+            "the kernel does not tell what has changed: images are whole, also with --parent",
+            "a kernel with CONFIG_MEM_SOFT_DIRTY and ftrace",
+        ),
+        _ => Finding::ok("parent", "not to be seen without the module"),
     }
 }
 

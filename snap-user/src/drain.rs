@@ -1,19 +1,53 @@
-//! Streaming an image out: a blocking reader, a bounded channel of `Bytes`, an asynchronous sink.
+//! Streaming an image out: the archive is written by a thread that maps the pages, and goes through the pipeline to where it is
+//! wanted. What is written is let go at once (drop-behind), so that nobody copies it any more before he writes to it.
 
-use std::io::{self, Write};
+mod source;
+mod watch;
+
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinError;
 
+use self::source::{Freed, Source};
+use crate::archive::members::Sink as Members;
+use crate::archive::order::Order;
+use crate::archive::plan::ParentImage;
+use crate::archive::write::{Archive, Facts};
 use crate::device::Snapshot;
-use crate::image::{Image, ImageError, write_archive};
+use crate::image::{Image, ImageError};
+use crate::stream::options::StreamOptions;
+use crate::stream::progress::{Progress, Snapshot as Far};
+use crate::stream::sink::Sink;
+use crate::stream::{Cancel, StreamError, Writer, pipeline};
 
-/// Size of one piece of the stream.
-const PIECE_BYTES: usize = 1 << 20;
-/// Pieces that may wait for the sink: with the two in hand, the memory that a drain takes.
-const PIECES: usize = 4;
+/// Whether pages are let go as soon as they are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum DropBehind {
+    /// They are
+    #[default]
+    On,
+    /// All of them are held until the image is written
+    Off,
+}
+
+/// How an image is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// What is done to it on the way.
+    pub stream: StreamOptions,
+    /// Which pages go first.
+    pub order: Order,
+    /// What becomes of them.
+    pub drop_behind: DropBehind,
+    /// How much memory may be held for the image alone, in bytes; past that the snapshot is given up.
+    pub max_memory: Option<u64>,
+    /// The image that has what did not change.
+    pub parent: Option<ParentImage>,
+}
 
 /// Why a drain failed.
 #[derive(Debug, thiserror::Error)]
@@ -23,87 +57,130 @@ pub enum DrainError {
     Image(#[from] ImageError),
     /// The snapshot could not be read.
     #[error("cannot read the snapshot: {0}")]
-    Read(io::Error),
-    /// The sink did not take it.
-    #[error("{0}")]
-    Write(io::Error),
-    /// The reading thread panicked.
-    #[error("the reading thread failed: {0}")]
-    Thread(#[from] tokio::task::JoinError),
+    Read(std::io::Error),
+    /// The archive did not arrive.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The copies took too much memory.
+    #[error(
+        "the snapshot holds {held} bytes of memory for itself alone, more than --max-memory {limit}; it was given up, the processes \
+         run on, and nothing is left of the image; write it faster, or allow more"
+    )]
+    Memory {
+        /// What it held.
+        held: u64,
+        /// What was allowed.
+        limit: u64,
+    },
+    /// A thread panicked.
+    #[error("the thread that writes the image failed: {0}")]
+    Thread(#[from] JoinError),
 }
 
-/// Writes the archive of `snapshot` to `sink` and returns how many bytes that were. The snapshot is released when
-/// the caller drops its last handle.
+/// An image that was written.
+#[derive(Clone, Debug)]
+pub struct Drained {
+    /// Its size where it is.
+    pub bytes: u64,
+    /// Its `image_id`.
+    pub image_id: String,
+    /// Pages that the processes had to copy before they wrote to them, or gave back, from the instant until they were let go.
+    pub pages_broken: u64,
+    /// What went through each stage.
+    pub progress: Far,
+    /// Processes that the image holds whole although it has a parent: each with the reason.
+    pub whole: Vec<(i32, String)>,
+}
+
+/// Writes the archive of `snapshot` into `sink`. When this returns, the sink is finished, or nothing is left in it. The snapshot is
+/// released when the caller drops its last handle.
 ///
 /// # Errors
 ///
-/// When the snapshot cannot be read or the sink does not take it.
-pub async fn drain(snapshot: Arc<Snapshot>, mut sink: impl AsyncWrite + Unpin) -> Result<u64, DrainError> {
-    let (sender, mut receiver) = mpsc::channel(PIECES);
-    let reader = tokio::task::spawn_blocking(move || -> Result<(), DrainError> {
-        let image = Image::read(snapshot.as_ref(), snapshot.image_bytes())?;
-        write_archive(
-            &image,
-            snapshot.as_ref(),
-            ChannelWriter {
-                sender,
-                piece: BytesMut::new(),
-            },
-        )
-        .map_err(DrainError::Read)
-    });
-    let mut written = 0;
-    let mut failed = None;
-    while let Some(piece) = receiver.recv().await {
-        if let Err(error) = sink.write_all(&piece).await {
-            failed = Some(error);
-            break;
-        }
-        written += piece.len() as u64;
+/// When the snapshot cannot be read, the sink does not take it, it takes too much memory, or it is cancelled.
+pub async fn drain(
+    snapshot: Arc<Snapshot>,
+    job: &Drain,
+    sink: Sink,
+    progress: Arc<Progress>,
+    cancel: Cancel,
+) -> Result<Drained, DrainError> {
+    let stop = cancel.child_token();
+    let (writer, pipeline) = pipeline(&job.stream, sink, Arc::clone(&progress), stop.clone());
+    let freed = Arc::new(Freed::default());
+    let (order, parent) = (job.order, job.parent.clone());
+    let source = Source::new(Arc::clone(&snapshot), job.drop_behind, Arc::clone(&freed));
+    let total = Arc::clone(&progress);
+    let write = tokio::task::spawn_blocking(move || write(&source, parent.as_ref(), order, &total, writer));
+    let watch = watch::memory(Arc::clone(&snapshot), job.max_memory, stop.clone());
+    let work = async {
+        let (written, arrived) = tokio::join!(write, pipeline);
+        (written, arrived)
+    };
+    tokio::pin!(work);
+    let (ends, memory) = tokio::select! {
+        ends = &mut work => (ends, None),
+        // It has stopped the others, which put away what they had.
+        memory = watch => (work.await, Some(memory)),
+    };
+    if let Some(memory) = memory {
+        return Err(memory);
     }
-    drop(receiver); // the reader stops at its next piece
-    let read = reader.await?;
-    match failed {
-        Some(error) => Err(DrainError::Write(error)),
-        None => {
-            read?;
-            sink.flush().await.map_err(DrainError::Write)?;
-            Ok(written)
+    let (written, arrived) = ends;
+    let written = written?;
+    let arrived = match (&written, arrived) {
+        // Whoever was first says why.
+        (Err(_), Err(StreamError::Unfinished)) => {
+            return Err(written
+                .err()
+                .unwrap_or(DrainError::Stream(StreamError::Unfinished)));
         }
-    }
+        (_, Err(error)) => return Err(error.into()),
+        (_, Ok(arrived)) => arrived,
+    };
+    let manifest = written?;
+    Ok(Drained {
+        bytes: arrived.bytes,
+        image_id: manifest.image_id,
+        pages_broken: broken(&snapshot, &freed),
+        progress: progress.snapshot(),
+        whole: manifest
+            .processes
+            .into_iter()
+            .filter_map(|entry| Some((entry.pid, entry.whole_because?)))
+            .collect(),
+    })
 }
 
-/// Cuts what is written into pieces and sends them.
-struct ChannelWriter {
-    sender: mpsc::Sender<Bytes>,
-    piece: BytesMut,
+/// Of all pages, those that only the image has, or had when they were let go; not those that were copied from the start.
+fn broken(snapshot: &Snapshot, freed: &Freed) -> u64 {
+    let held = snapshot.look(&mut []).map_or(0, |look| look.sole);
+    (held + freed.sole()).saturating_sub(snapshot.take().counts.pages_copied)
 }
 
-impl ChannelWriter {
-    fn send(&mut self) -> io::Result<()> {
-        let piece = self.piece.split().freeze();
-        self.sender
-            .blocking_send(piece)
-            .map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
+/// On a thread that may block.
+fn write(
+    source: &Source,
+    parent: Option<&ParentImage>,
+    order: Order,
+    progress: &Progress,
+    writer: Writer,
+) -> Result<crate::archive::manifest::Manifest, DrainError> {
+    let image = Image::read(source, source.image_bytes())?;
+    let archive = Archive::new(&image, source, parent, order, Facts::here()).map_err(DrainError::Read)?;
+    progress.set_total(archive.core_bytes());
+    let Piped(writer) = archive.write(Piped(writer)).map_err(DrainError::Read)?;
+    writer
+        .finish()
+        .map_err(|closed| DrainError::Read(closed.into()))?;
+    Ok(archive.manifest().clone())
 }
 
-impl Write for ChannelWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.piece
-            .reserve(bytes.len().max(PIECE_BYTES - self.piece.len()));
-        self.piece.extend_from_slice(bytes);
-        if self.piece.len() >= PIECE_BYTES {
-            self.send()?;
-        }
-        Ok(bytes.len())
-    }
+/// The near end of the pipeline, as members are written to it.
+struct Piped(Writer);
 
-    fn flush(&mut self) -> io::Result<()> {
-        if self.piece.is_empty() {
-            Ok(())
-        } else {
-            self.send()
-        }
+impl Members for Piped {
+    fn put(&mut self, piece: bytes::Bytes) -> std::io::Result<()> {
+        Ok(self.0.send(piece)?)
     }
 }

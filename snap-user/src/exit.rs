@@ -10,6 +10,8 @@ use crate::disk::store::StoreError;
 use crate::drain::DrainError;
 use crate::failure::{Failure, FailureKind};
 use crate::output::OutputError;
+use crate::stream::StreamError;
+use crate::tools::ToolError;
 
 /// What the process ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub enum Exit {
     Room = 8,
     /// A filesystem or a block device that cannot be snapshotted, or a store that cannot be used.
     Disk = 9,
+    /// An image is damaged.
+    Damaged = 10,
 }
 
 /// What the daemon answered; it chose the exit code.
@@ -48,7 +52,7 @@ pub struct DaemonError {
 }
 
 impl Exit {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -59,6 +63,7 @@ impl Exit {
         Self::Timeout,
         Self::Room,
         Self::Disk,
+        Self::Damaged,
     ];
 
     /// The code for an error.
@@ -70,13 +75,16 @@ impl Exit {
                 .find(|code| *code as u8 == *exit)
                 .unwrap_or(Self::Failure);
         }
-        if error.is::<OutputError>() || matches!(error.downcast_ref(), Some(DrainError::Write(_))) {
+        if error.is::<OutputError>() || stream_of(error).is_some_and(is_of_the_output) {
             return Self::Output;
+        }
+        if let Some(DrainError::Memory { .. }) = error.downcast_ref() {
+            return Self::Room;
         }
         if let Some(ChooseError::Output { .. }) = error.downcast_ref() {
             return Self::Output;
         }
-        if let Some(exit) = of_disk(error) {
+        if let Some(exit) = of_image(error).or_else(|| of_disk(error)) {
             return exit;
         }
         match error.downcast_ref::<DeviceError>() {
@@ -95,6 +103,25 @@ impl Exit {
             Some(DeviceError::Open { .. }) | None => Self::Failure,
         }
     }
+}
+
+fn of_image(error: &anyhow::Error) -> Option<Exit> {
+    match error.downcast_ref()? {
+        ToolError::Read(error) if error.fault.is_damage() => Some(Exit::Damaged),
+        ToolError::Output(_) | ToolError::Scratch { .. } => Some(Exit::Output),
+        _ => None,
+    }
+}
+
+fn stream_of(error: &anyhow::Error) -> Option<&StreamError> {
+    match error.downcast_ref() {
+        Some(DrainError::Stream(stream)) => Some(stream),
+        _ => error.downcast_ref(),
+    }
+}
+
+const fn is_of_the_output(error: &StreamError) -> bool {
+    matches!(error, StreamError::Output(_) | StreamError::Object(_))
 }
 
 fn of_disk(error: &anyhow::Error) -> Option<Exit> {
@@ -119,19 +146,25 @@ fn of_disk(error: &anyhow::Error) -> Option<Exit> {
 #[cfg(test)]
 mod tests {
     use super::Exit;
+    use crate::archive::read::{Fault, ReadError};
     use crate::device::DeviceError;
     use crate::disk::dm::DmError;
     use crate::disk::error::DiskError;
     use crate::disk::store::StoreError;
     use crate::drain::DrainError;
     use crate::output::OutputError;
+    use crate::stream::StreamError;
+    use crate::tools::ToolError;
 
     #[test]
     fn errors_have_their_codes_through_context() {
         let error = anyhow::Error::from(OutputError::Exists("x".into())).context("while draining");
         assert_eq!(Exit::of(&error), Exit::Output);
-        let full = DrainError::Write(std::io::ErrorKind::StorageFull.into());
-        assert_eq!(Exit::of(&full.into()), Exit::Output);
+        let full = || StreamError::Output(OutputError::Stream(std::io::ErrorKind::StorageFull.into()));
+        assert_eq!(Exit::of(&full().into()), Exit::Output);
+        assert_eq!(Exit::of(&DrainError::Stream(full()).into()), Exit::Output);
+        let much = DrainError::Memory { held: 2, limit: 1 };
+        assert_eq!(Exit::of(&much.into()), Exit::Room);
         assert_eq!(
             Exit::of(&DeviceError::NoModule("/dev/x".into()).into()),
             Exit::Module
@@ -147,5 +180,14 @@ mod tests {
             Exit::of(&DiskError::from(DmError::Permission).into()),
             Exit::Permission
         );
+        let image = |fault| {
+            let archive = "a.tar".to_owned();
+            Exit::of(&ToolError::from(ReadError { archive, fault }).into())
+        };
+        assert_eq!(image(Fault::Foreign("x")), Exit::Damaged);
+        let (found, wanted) = (3, 2);
+        assert_eq!(image(Fault::Version { found, wanted }), Exit::Failure);
+        let exists = ToolError::from(OutputError::Exists("x".into()));
+        assert_eq!(Exit::of(&exists.into()), Exit::Output);
     }
 }

@@ -209,6 +209,13 @@ fn explain(refusal: &Refusal, source: &io::Error) -> (FailureKind, String) {
                  bug: report it with the kernel's version, and use --arm eager"
             ),
         ),
+        abi::REASON_STATE_ROOM => (
+            Timeout,
+            format!(
+                "in every try it got more descriptors, timers or signals than there was room for ({}); retry when it is calmer",
+                bytes(refusal.detail)
+            ),
+        ),
         _ => (Other, format!("the module answered in {phase}: {source}")),
     }
 }
@@ -247,7 +254,7 @@ mod tests {
 
     #[test]
     fn every_reason_is_one_line_that_names_the_process() {
-        for reason in 1..=abi::REASON_CHANGED {
+        for reason in (1..=abi::REASON_CHANGED).chain([abi::REASON_STATE_ROOM]) {
             let line = failure(reason, Some(1)).to_string();
             assert!(line.starts_with("cannot snapshot process 34: "), "{line}");
             assert!(!line.contains('\n'), "{line}");

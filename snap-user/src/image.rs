@@ -1,17 +1,9 @@
 //! The image that a snapshot fd yields: its tables, checked before anything trusts them.
 
-mod archive;
-mod core;
-mod manifest;
-mod note;
-
 use std::io;
 
 use snap_common::abi;
 
-pub use self::archive::write_archive;
-pub use self::core::Core;
-pub use self::manifest::Manifest;
 use crate::device::ImageSource;
 
 /// Why an image cannot be read.
@@ -45,7 +37,7 @@ pub enum ImageError {
 /// # Safety
 ///
 /// `#[repr(C)]`, made of integers alone, so that every bit pattern is valid.
-unsafe trait Record: Copy {}
+pub unsafe trait Record: Copy {}
 // SAFETY: mirrors a C struct of integers.
 unsafe impl Record for abi::ImageHeader {}
 // SAFETY: mirrors a C struct of integers.
@@ -56,6 +48,28 @@ unsafe impl Record for abi::ImageThread {}
 unsafe impl Record for abi::ImageVma {}
 // SAFETY: mirrors a C struct of integers.
 unsafe impl Record for abi::ImageRun {}
+// SAFETY: mirrors a C struct of integers.
+unsafe impl Record for abi::ImageFd {}
+// SAFETY: mirrors a C struct of integers.
+unsafe impl Record for abi::ImageFile {}
+// SAFETY: mirrors a C struct of integers.
+unsafe impl Record for abi::ImageCredentials {}
+// SAFETY: mirrors a C struct of integers.
+unsafe impl Record for abi::ImageLimit {}
+// SAFETY: mirrors a C struct of integers.
+unsafe impl Record for abi::ImageAction {}
+// SAFETY: mirrors a C struct of integers.
+unsafe impl Record for abi::ImageSignal {}
+// SAFETY: mirrors a C struct of integers.
+unsafe impl Record for abi::ImageTimer {}
+// SAFETY: mirrors a C struct of integers.
+unsafe impl Record for abi::ImageLock {}
+// SAFETY: mirrors a C struct of integers.
+unsafe impl Record for abi::ImageSocket {}
+// SAFETY: an integer.
+unsafe impl Record for u32 {}
+// SAFETY: an integer.
+unsafe impl Record for u64 {}
 
 fn record<T: Record>(bytes: &[u8]) -> Option<T> {
     // SAFETY: there are at least `size_of::<T>()` bytes, and every bit pattern is a valid `T`.
@@ -72,6 +86,8 @@ pub struct Image {
     threads: Vec<abi::ImageThread>,
     vmas: Vec<abi::ImageVma>,
     runs: Vec<abi::ImageRun>,
+    fds: Vec<abi::ImageFd>,
+    files: Vec<abi::ImageFile>,
     blobs: Vec<u8>,
 }
 
@@ -88,6 +104,8 @@ impl Image {
             threads: read_table(source, &header, header.threads)?,
             vmas: read_table(source, &header, header.vmas)?,
             runs: read_table(source, &header, header.runs)?,
+            fds: read_table(source, &header, header.fds)?,
+            files: read_table(source, &header, header.files)?,
             blobs: read_slice(source, &header, header.blobs)?,
             header,
         };
@@ -148,9 +166,13 @@ impl Image {
         for process in &self.processes {
             if slice(&self.threads, process.first_thread, process.thread_count).is_none()
                 || slice(&self.vmas, process.first_vma, process.vma_count).is_none()
+                || slice(&self.fds, process.first_fd, process.fd_count).is_none()
             {
                 return Err(ImageError::Damaged("a process points outside of a table"));
             }
+        }
+        if self.fds.iter().any(|fd| self.files.len() <= fd.file as usize) {
+            return Err(ImageError::Damaged("a descriptor points outside of a table"));
         }
         for vma in &self.vmas {
             if vma.start >= vma.end || slice(&self.runs, vma.first_run, vma.run_count).is_none() {
@@ -200,6 +222,34 @@ impl Image {
         slice(&self.runs, vma.first_run, vma.run_count).unwrap_or_default()
     }
 
+    /// The descriptors of a process, by number.
+    #[must_use]
+    pub fn fds_of(&self, process: &abi::ImageProcess) -> &[abi::ImageFd] {
+        slice(&self.fds, process.first_fd, process.fd_count).unwrap_or_default()
+    }
+
+    /// The open file that a descriptor refers to.
+    #[must_use]
+    pub fn file_of(&self, fd: &abi::ImageFd) -> Option<&abi::ImageFile> {
+        self.files.get(fd.file as usize)
+    }
+
+    /// The records that a record points to; what is behind the last whole one is left out.
+    #[must_use]
+    pub fn records<T: Record>(&self, blob: abi::Blob) -> Vec<T> {
+        self.blob(blob)
+            .chunks_exact(size_of::<T>())
+            .filter_map(record)
+            .collect()
+    }
+
+    /// The record that a record points to, and the bytes behind it.
+    #[must_use]
+    pub fn headed<T: Record>(&self, blob: abi::Blob) -> Option<(T, &[u8])> {
+        let bytes = self.blob(blob);
+        Some((record(bytes)?, bytes.get(size_of::<T>()..)?))
+    }
+
     /// The bytes that a record points to.
     #[must_use]
     pub fn blob(&self, blob: abi::Blob) -> &[u8] {
@@ -210,6 +260,20 @@ impl Image {
     #[must_use]
     pub fn text(&self, blob: abi::Blob) -> String {
         String::from_utf8_lossy(self.blob(blob)).into_owned()
+    }
+
+    /// Do several runs have a page? Most images share nothing.
+    #[must_use]
+    pub fn shares_pages(&self) -> bool {
+        let readable = self
+            .runs
+            .iter()
+            .filter(|run| run.flags & abi::RUN_UNREADABLE == 0);
+        let named: u64 = readable.map(|run| u64::from(run.pages)).sum();
+        let spaces = self.vmas.iter().map(|vma| u64::from(vma.run_count)).sum::<u64>();
+        let claimed = self.processes.iter().flat_map(|process| self.vmas_of(process));
+        let claimed: u64 = claimed.map(|vma| u64::from(vma.run_count)).sum();
+        named > self.header.data_pages || claimed != spaces
     }
 
     /// Where a data page lies in the image.

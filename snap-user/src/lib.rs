@@ -1,5 +1,6 @@
 //! The controller of Freezeframe: drives the kernel module, writes images, exports the timing of every phase.
 
+pub mod archive;
 pub mod cli;
 pub mod device;
 pub mod disk;
@@ -15,5 +16,7 @@ pub mod processes;
 pub mod report;
 pub mod room;
 pub mod serve;
+pub mod stream;
 pub mod take;
+pub mod tools;
 pub mod trace;

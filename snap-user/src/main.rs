@@ -6,16 +6,20 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
 use freezeframe::cli::{Cli, Command, ManArgs, TakeArgs};
 use freezeframe::exit::Exit;
-use freezeframe::take::Output;
-use freezeframe::{disk, doctor, serve, take};
+use freezeframe::stream::sink::Destination;
+use freezeframe::{disk, doctor, serve, take, tools};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Take(args) => run_take(&args).await,
         Command::Serve(args) => serve::run(&args).await.map(|()| Exit::Ok),
+        Command::Cancel(args) => serve::ask::cancel(&args.socket, args.snapshot)
+            .await
+            .map(|()| Exit::Ok),
         Command::Doctor(args) => doctor::run(&args),
         Command::Disk(command) => disk::cli::run(&command),
+        Command::Tool(command) => tools::run(command).await,
         Command::Man(args) => man(&args),
     };
     let exit = result.unwrap_or_else(|error| {
@@ -33,7 +37,8 @@ fn man(args: &ManArgs) -> anyhow::Result<Exit> {
 }
 
 async fn run_take(args: &TakeArgs) -> anyhow::Result<Exit> {
-    let request = args.request();
+    // Reading a parent's manifest may block, and run a runtime of its own.
+    let request = tokio::task::block_in_place(|| args.request())?;
     let report = take::take(&request).await?;
     let text = if args.json {
         serde_json::to_string(&report).context("cannot print the report")? + "\n"
@@ -41,7 +46,7 @@ async fn run_take(args: &TakeArgs) -> anyhow::Result<Exit> {
         report.table()
     };
     // With the archive on standard output the report is the diagnostics.
-    if request.output == Output::Stdout {
+    if request.destination == Some(Destination::Stdout) {
         eprint!("{text}");
     } else {
         print!("{text}");

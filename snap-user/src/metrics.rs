@@ -1,6 +1,7 @@
 //! What Prometheus sees. Every metric is defined here or below, with the code that moves it.
 
 mod disk;
+mod drain;
 pub(crate) mod store;
 
 use prometheus::{
@@ -10,6 +11,7 @@ use prometheus::{
 use snap_common::phase::Phase;
 
 use self::disk::DiskMetrics;
+use self::drain::DrainMetrics;
 use crate::how::Arm;
 use crate::report::{Finalized, Report};
 
@@ -37,6 +39,7 @@ pub struct Metrics {
     registry: Registry,
     phases: HistogramVec,
     window: Histogram,
+    state: Histogram,
     stall: Histogram,
     snapshots: IntCounterVec,
     pages_armed: IntCounter,
@@ -45,6 +48,7 @@ pub struct Metrics {
     processes_armed: IntCounterVec,
     image_bytes: IntCounter,
     disk: DiskMetrics,
+    drain: DrainMetrics,
 }
 
 impl Metrics {
@@ -69,6 +73,13 @@ impl Metrics {
             HistogramOpts::new(
                 "freezeframe_window_duration_seconds",
                 "How long the targets of a snapshot stood still, first stopped thread to last released one",
+            )
+            .buckets(bounds.clone()),
+        )?;
+        let state = Histogram::with_opts(
+            HistogramOpts::new(
+                "freezeframe_state_duration_seconds",
+                "How much of the window the state besides memory and registers took; it grows with the descriptors",
             )
             .buckets(bounds.clone()),
         )?;
@@ -134,6 +145,7 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(phases.clone()))?;
         registry.register(Box::new(window.clone()))?;
+        registry.register(Box::new(state.clone()))?;
         registry.register(Box::new(stall.clone()))?;
         registry.register(Box::new(snapshots.clone()))?;
         registry.register(Box::new(pages_armed.clone()))?;
@@ -143,10 +155,12 @@ impl Metrics {
         registry.register(Box::new(image_bytes.clone()))?;
         registry.register(Box::new(build))?;
         let disk = DiskMetrics::new(&registry, &bounds)?;
+        let drain = DrainMetrics::new(&registry)?;
         Ok(Self {
             registry,
             phases,
             window,
+            state,
             stall,
             snapshots,
             pages_armed,
@@ -155,6 +169,7 @@ impl Metrics {
             processes_armed,
             image_bytes,
             disk,
+            drain,
         })
     }
 
@@ -172,6 +187,7 @@ impl Metrics {
                 .observe(seconds(phase.duration_ns));
         }
         self.window.observe(seconds(report.window_ns));
+        self.state.observe(seconds(report.state_ns));
         self.stall.observe(seconds(report.stall_ns));
         for (activity, ns) in [("work", report.pass_ns), ("rest", report.rest_ns)] {
             self.pass.with_label_values(&[activity]).inc_by(seconds(ns));
@@ -186,6 +202,9 @@ impl Metrics {
         }
         if let Some(disk) = &report.disk {
             self.disk.observe(disk);
+        }
+        if let Some(drain) = &report.drain {
+            self.drain.observe(drain);
         }
         self.pages_armed.inc_by(report.pages_armed);
         self.image_bytes.inc_by(report.archive_bytes);
@@ -223,6 +242,7 @@ fn seconds(nanoseconds: u64) -> f64 {
 mod tests {
     use super::Metrics;
     use crate::report::disk::{DeviceReport, DiskReport, FsReport};
+    use crate::report::drain::{DrainReport, StageReport};
     use crate::report::{Finalized, PhaseReport, Report, SpaceReport};
 
     fn report() -> Report {
@@ -241,6 +261,7 @@ mod tests {
             }],
             window_ns: 9_000,
             shared_ns: 0,
+            state_ns: 3_000,
             stall_ns: 700,
             pass_ns: 5_000_000,
             rest_ns: 1_000_000,
@@ -259,6 +280,17 @@ mod tests {
             threads_asleep: 0,
             threads_woken: 0,
             phases: vec![arm],
+            drain: Some(DrainReport {
+                image_id: "x".into(),
+                pages_broken: 3,
+                stages: vec![StageReport {
+                    name: "read".into(),
+                    bytes: 80_000,
+                    waited_ns: 1_000_000_000,
+                    blocked_ns: 2_000_000_000,
+                }],
+                whole: Vec::new(),
+            }),
             disk: Some(disk_report()),
         }
     }
@@ -312,6 +344,7 @@ mod tests {
             "freezeframe_phase_duration_seconds_count{phase=\"arm\"} 1",
             "freezeframe_phase_duration_seconds_bucket{phase=\"arm\",le=\"0.000004\"} 1",
             "freezeframe_window_duration_seconds_count 1",
+            "freezeframe_state_duration_seconds_bucket{le=\"0.000004\"} 1",
             "freezeframe_stall_duration_seconds_bucket{le=\"0.000001\"} 1",
             "freezeframe_pass_seconds_total{activity=\"work\"} 0.005",
             "freezeframe_pass_seconds_total{activity=\"rest\"} 0.001",
@@ -321,6 +354,9 @@ mod tests {
             "freezeframe_snapshots_total{result=\"error\"} 1",
             "freezeframe_pages_armed_total 17",
             "freezeframe_image_bytes_total 80000",
+            "freezeframe_pages_broken_total 3",
+            "freezeframe_stream_bytes_total{stage=\"read\"} 80000",
+            "freezeframe_stream_wait_seconds_total{neighbour=\"after\",stage=\"read\"} 2",
             "freezeframe_write_window_duration_seconds_count 1",
             "freezeframe_filesystem_phase_duration_seconds_count{filesystem=\"/srv\",phase=\"freeze\"} 1",
             "freezeframe_device_phase_duration_seconds_count{device=\"ff-srv\",phase=\"switch\"} 1",

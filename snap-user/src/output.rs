@@ -20,6 +20,14 @@ pub enum OutputError {
     /// Whoever reads our standard output went away, or cannot take more.
     #[error("cannot write to standard output: {0}; the processes are unharmed")]
     Stream(io::Error),
+    /// A device or a FIFO does not take it.
+    #[error("cannot write to {}: {source}; the processes are unharmed", path.display())]
+    Device {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// Its folder does not take a file.
     #[error("cannot write {}: {source}; check the folder and its permissions", path.display())]
     Create {

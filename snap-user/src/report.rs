@@ -1,6 +1,7 @@
 //! What a take tells: `--json`, and a table for people.
 
 pub mod disk;
+pub mod drain;
 
 use std::fmt::Write as _;
 
@@ -9,6 +10,8 @@ use snap_common::abi;
 use snap_common::phase::Phase;
 
 use self::disk::DiskReport;
+use self::drain::DrainReport;
+use crate::drain::Drained;
 use crate::how::Arm;
 
 /// One snapshot, as `--json` prints it. Fields are only ever added.
@@ -26,6 +29,9 @@ pub struct Report {
     /// How much of that shared memory took.
     #[serde(default)]
     pub shared_ns: u64,
+    /// How much of the window all state but memory and registers took: descriptors, signals, timers, credentials.
+    #[serde(default)]
+    pub state_ns: u64,
     /// The longest that a target was kept after the window, for a page to be held.
     #[serde(default)]
     pub stall_ns: u64,
@@ -62,6 +68,9 @@ pub struct Report {
     pub threads_woken: u32,
     /// The phases that ran, in order.
     pub phases: Vec<PhaseReport>,
+    /// How the image was written, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainReport>,
     /// The disk's half, where filesystems froze with the processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskReport>,
@@ -170,6 +179,7 @@ impl Report {
             spaces,
             window_ns: take.window_ns,
             shared_ns: take.shared_ns,
+            state_ns: take.state_ns,
             stall_ns: take.stall_ns,
             pass_ns: take.pass_ns,
             rest_ns: take.rest_ns,
@@ -192,8 +202,15 @@ impl Report {
             threads_asleep: take.counts.threads_asleep,
             threads_woken: take.counts.threads_woken,
             phases: phases.collect(),
+            drain: None,
             disk: None,
         }
+    }
+
+    /// Adds how the image was written.
+    pub fn push_drain(&mut self, drained: &Drained) {
+        self.archive_bytes = drained.bytes;
+        self.drain = Some(DrainReport::new(drained));
     }
 
     /// Adds a phase that the controller timed itself.
@@ -234,11 +251,12 @@ impl Report {
         let threads = self.threads_parked + self.threads_asleep;
         let _ = write!(
             table,
-            "\n  window        {:>10}\n  shared memory {:>10} of it\n  longest stall {:>10} after it, of whoever was first to change \
+            "\n  window        {:>10}\n  shared memory {:>10} of it\n  other state   {:>10} of it\n  longest stall {:>10} after it, of whoever was first to change \
              a page\n  background    {:>10} of work after it, with {} of rests\n  stood still   {:>10} threads of {} processes ({} parked, {} asleep in the kernel)\n  \
              pages armed   {:>10} ({})\n  pages copied  {:>10}\n  pages shared  {:>10} ({} of them copied in the window)\n",
             duration(self.window_ns),
             duration(self.shared_ns),
+            duration(self.state_ns),
             duration(self.stall_ns),
             duration(self.pass_ns),
             duration(self.rest_ns),
@@ -255,8 +273,8 @@ impl Report {
         if let Some(disk) = &self.disk {
             table += &disk.table();
         }
-        if self.archive_bytes != 0 {
-            let _ = writeln!(table, "  written       {:>10}", bytes(self.archive_bytes));
+        if let Some(drain) = &self.drain {
+            table += &drain.table(self.archive_bytes);
         }
         table
     }

@@ -1,9 +1,12 @@
 //! `freezeframe serve`: /metrics for Prometheus, snapshots on request over a Unix socket, and a watch on the stores of snapshots.
 
+pub mod ask;
+mod drains;
 mod overflow;
 mod tracing;
 mod trigger;
 mod watch;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +25,7 @@ use crate::cli::ServeArgs;
 use crate::metrics::Metrics;
 
 pub use self::overflow::OnOverflow;
-pub use self::trigger::{Answer, ask};
+pub use self::wire::Answer;
 
 /// Serves until it is told to stop.
 ///
@@ -48,11 +51,15 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
         taken,
     )
     .context("cannot register the metrics")?;
+    let drains = drains::Drains::default();
     let trigger = trigger::Trigger::bind(
         &args.socket,
-        args.device.clone(),
-        Arc::clone(&metrics),
-        tracing.clone(),
+        trigger::Shared {
+            device: args.device.clone(),
+            metrics: Arc::clone(&metrics),
+            tracing: tracing.clone(),
+            drains: drains.clone(),
+        },
     )?;
     eprintln!(
         "freezeframe: metrics on http://{address}/metrics, snapshots on {}",
@@ -60,7 +67,7 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     );
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        served = http(listener, address, metrics) => served,
+        served = http(listener, address, metrics, drains) => served,
         served = trigger.serve() => served,
         () = tracing.poll() => Ok(()),
         () = watch.run() => Ok(()),
@@ -69,11 +76,21 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     }
 }
 
-async fn http(listener: TcpListener, address: SocketAddr, metrics: Arc<Metrics>) -> anyhow::Result<()> {
+async fn http(
+    listener: TcpListener,
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    drains: drains::Drains,
+) -> anyhow::Result<()> {
+    let draining = async move || match serde_json::to_string(&drains.all()) {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    };
     let router = Router::new()
         .route("/metrics", get(scrape))
+        .route("/api/v1/draining", get(draining))
         .route("/healthz", get(async || "ok\n"))
-        .route("/", get(async || "freezeframe: metrics are at /metrics\n"))
+        .route("/", get(async || "freezeframe: metrics are at /metrics, images that are being written at /api/v1/draining\n"))
         .with_state(metrics);
     axum::serve(listener, router)
         .await

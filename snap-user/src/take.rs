@@ -1,10 +1,8 @@
 //! `freezeframe take`: one snapshot, from the device to the archive.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _};
-use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -15,26 +13,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::device::{Device, DeviceError, DiskCall, Snapshot, Target};
 use crate::disk::ask::Wish;
 use crate::disk::half::{Active, Half};
-use crate::drain::{DrainError, drain};
-use crate::exit::{DaemonError, Exit};
+use crate::drain::{Drain, DrainError, drain};
 use crate::failure::Failure;
 use crate::how::{How, Room};
 use crate::image::Image;
-use crate::output::{OutputError, PartialFile};
 use crate::processes::Targets;
 use crate::report::Report;
-use crate::{room, serve};
-
-/// Where the archive goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Nowhere: the snapshot is only timed.
-    None,
-    /// Standard output.
-    Stdout,
-    /// A file that must not exist yet.
-    File(PathBuf),
-}
+use crate::room;
+use crate::serve::ask::ask;
+use crate::stream::progress::show::show;
+use crate::stream::progress::{Progress, Snapshot as Far};
+use crate::stream::sink::{Destination, Sink};
+use crate::stream::{Cancel, StreamError};
 
 /// What to snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,74 +44,116 @@ pub struct Job {
 pub struct Request {
     /// What.
     pub job: Job,
-    /// Where the archive goes.
-    pub output: Output,
+    /// Where the archive goes; `None`: nowhere, the snapshot is only timed.
+    pub destination: Option<Destination>,
+    /// How it gets there.
+    pub drain: Drain,
     /// The daemon's socket; `None`: use the device ourselves.
     pub socket: Option<PathBuf>,
 }
 
-/// Takes a snapshot, by the daemon where one runs, and writes its archive.
+/// Takes a snapshot, by the daemon where one runs, and writes its archive. A signal stops it, and nothing is left then.
 ///
 /// # Errors
 ///
-/// See [`DeviceError`] and [`OutputError`]; what cannot be written is found before anything is frozen.
+/// See [`DeviceError`] and [`StreamError`]; what cannot be written is found before anything is frozen.
 pub async fn take(request: &Request) -> anyhow::Result<Report> {
-    let file = match &request.output {
-        Output::File(path) => Some(PartialFile::create(path)?),
-        Output::None | Output::Stdout => None,
-    };
-    let sink = match (&file, &request.output) {
-        (Some(file), _) => Some(file.handle()?),
-        (None, Output::Stdout) if io::stdout().is_terminal() => return Err(OutputError::Terminal.into()),
-        (None, Output::Stdout) => Some(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
-        (None, _) => None,
-    };
-    let report = tokio::select! {
-        report = by_whoever_can(request, sink) => report.map_err(|error| name_the_file(error, file.as_ref()))?,
-        name = interrupted() => anyhow::bail!("{}; the processes run on, and nothing is left of the image", name?),
-    };
-    if let Some(file) = file {
-        tokio::task::spawn_blocking(|| file.finish()).await??;
+    let cancel = Cancel::new();
+    let far = Arc::new(Mutex::new(None));
+    let work = by_whoever_can(request, &cancel, &far);
+    tokio::pin!(work);
+    let showing = show(|| {
+        far.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(Seen::now)
+    });
+    tokio::select! {
+        report = &mut work => report,
+        () = showing => unreachable!("it is shown until it is over"),
+        name = interrupted() => {
+            let name = name?;
+            cancel.cancel();
+            match work.await {
+                Ok(report) => Ok(report), // it was over already
+                Err(_) => anyhow::bail!("{name}; the processes run on, and nothing is left of the image"),
+            }
+        }
     }
-    Ok(report)
 }
 
-async fn by_whoever_can(request: &Request, sink: Option<File>) -> anyhow::Result<Report> {
+/// How far a drain is: one of ours, or what the daemon said last.
+pub(crate) enum Seen {
+    /// Ours.
+    Here(Arc<Progress>),
+    /// The daemon's.
+    There(Far),
+}
+
+impl Seen {
+    fn now(&self) -> Far {
+        match self {
+            Self::Here(progress) => progress.snapshot(),
+            Self::There(far) => *far,
+        }
+    }
+}
+
+/// Where whoever shows it looks.
+pub(crate) type Seeing = Arc<Mutex<Option<Seen>>>;
+
+async fn by_whoever_can(request: &Request, cancel: &Cancel, far: &Seeing) -> anyhow::Result<Report> {
+    let destination = request.destination.as_ref();
     if let Some(socket) = &request.socket
-        && let Some(report) = serve::ask(socket, &request.job, sink.as_ref()).await?
+        && let Some(report) = ask(socket, &request.job, &request.drain, destination, cancel, far).await?
     {
         return Ok(report);
     }
-    perform(&request.job, sink).await
+    let sink = match destination {
+        Some(destination) => Some(open(destination, cancel).await?),
+        None => None,
+    };
+    let draining = |_, progress: &Arc<Progress>, _: &Cancel| {
+        *far.lock().unwrap_or_else(PoisonError::into_inner) = Some(Seen::Here(Arc::clone(progress)));
+    };
+    perform(&request.job, sink, &request.drain, cancel, draining).await
 }
 
-/// An error of writing, ours or the daemon's, names what the user asked for.
-fn name_the_file(error: anyhow::Error, file: Option<&PartialFile>) -> anyhow::Error {
-    let source = match error.downcast::<DrainError>() {
-        Ok(DrainError::Write(source)) => source,
-        Ok(other) => return other.into(),
-        Err(other) => match other.downcast::<DaemonError>() {
-            Ok(daemon) if daemon.exit == Exit::Output as u8 => io::Error::other(daemon.message),
-            Ok(daemon) => return daemon.into(),
-            Err(other) => return other,
-        },
-    };
-    match file {
-        Some(file) => file.failed(source).into(),
-        None => OutputError::Stream(source).into(),
+/// Claims the place, which may take until somebody reads it.
+pub(crate) async fn open(destination: &Destination, cancel: &Cancel) -> Result<Sink, StreamError> {
+    tokio::select! {
+        sink = Sink::open(destination) => sink,
+        () = cancel.cancelled() => Err(StreamError::Cancelled),
     }
 }
 
 /// Takes a snapshot by the device and streams its archive into `sink`. Where that fails, nothing is left of it: what was written
-/// to the store meanwhile is merged back.
+/// to the store meanwhile is merged back. `draining` is told the snapshot's id when its image is being written, and what it returns
+/// is kept as long.
 ///
 /// # Errors
 ///
-/// When the module refuses or fails, or the sink does not take the archive.
-pub async fn perform(job: &Job, sink: Option<File>) -> anyhow::Result<Report> {
-    let output = sink.as_ref().map(File::try_clone).transpose()?;
-    let (snapshot, half) = snapshot(job.clone(), output).await?;
-    let report = stream(Arc::new(snapshot), sink).await;
+/// When the module refuses or fails, the sink does not take the archive, or it is cancelled.
+pub async fn perform<G>(
+    job: &Job,
+    sink: Option<Sink>,
+    how: &Drain,
+    cancel: &Cancel,
+    draining: impl FnOnce(u64, &Arc<Progress>, &Cancel) -> G,
+) -> anyhow::Result<Report> {
+    let output = match &sink {
+        Some(sink) => sink.handle()?.map(File::from),
+        None => None,
+    };
+    let (snapshot, half) = tokio::select! {
+        taken = snapshot(job.clone(), output) => taken?,
+        () = cancel.cancelled() => return Err(StreamError::Cancelled.into()),
+    };
+    let progress = Arc::new(Progress::new());
+    let _guard = sink
+        .as_ref()
+        .map(|_| draining(snapshot.take().id, &progress, cancel));
+    let report = stream(Arc::new(snapshot), sink, how, progress, cancel.clone()).await;
     let settle = move || match (report, half) {
         (Ok(mut report), Some(half)) => {
             report.disk = Some(half.finish()?);
@@ -138,13 +170,20 @@ pub async fn perform(job: &Job, sink: Option<File>) -> anyhow::Result<Report> {
     tokio::task::spawn_blocking(settle).await?
 }
 
-async fn stream(snapshot: Arc<Snapshot>, sink: Option<File>) -> anyhow::Result<Report> {
+async fn stream(
+    snapshot: Arc<Snapshot>,
+    sink: Option<Sink>,
+    how: &Drain,
+    progress: Arc<Progress>,
+    cancel: Cancel,
+) -> anyhow::Result<Report> {
     let processes =
         Image::read_processes(snapshot.as_ref(), snapshot.image_bytes()).map_err(DrainError::from)?;
     let mut report = Report::new(snapshot.take(), &processes);
     let Some(sink) = sink else { return Ok(report) };
     let (begin, clock) = (monotonic_ns(), Instant::now());
-    report.archive_bytes = drain(snapshot, tokio::fs::File::from_std(sink)).await?;
+    let drained = drain(snapshot, how, sink, progress, cancel).await?;
+    report.push_drain(&drained);
     report.push_phase(
         Phase::Drain,
         begin,
@@ -259,7 +298,7 @@ fn reclaiming(
 }
 
 /// Waits for the signals that a user stops us with; then everything is dropped in order.
-async fn interrupted() -> anyhow::Result<&'static str> {
+pub(crate) async fn interrupted() -> anyhow::Result<&'static str> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
     let mut hang_up = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;

@@ -1,127 +1,32 @@
-//! Snapshots on request: one JSON line over the Unix socket, with the descriptor of the output beside it; one JSON
-//! line back. A client that goes away ends its snapshot.
+//! Snapshots on request: the daemon's side of its socket.
 
-use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
-};
-use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Interest};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
 
+use super::drains::Drains;
 use super::tracing::Tracing;
-use crate::disk::ask::Wish;
-use crate::exit::{DaemonError, Exit};
-use crate::how::How;
+use super::wire::{Answer, Question, REQUEST_BYTES, TakeQuestion};
+use crate::exit::Exit;
 use crate::metrics::Metrics;
 use crate::processes::Targets;
-use crate::report::Report;
+use crate::stream::Cancel;
+use crate::stream::progress::Progress;
+use crate::stream::sink::{Destination, Sink};
 use crate::take::{Job, perform};
 
-/// A request fits into one message; more is refused.
-const REQUEST_BYTES: usize = 64 * 1024;
-
-/// What the client asks for.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Question {
-    targets: Targets,
-    how: How,
-    #[serde(default)]
-    disk: Wish,
-}
-
-/// What the daemon answers.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answer {
-    /// The snapshot was taken, and the archive is written.
-    Report(Box<Report>),
-    /// It failed.
-    Error {
-        /// Why.
-        message: String,
-        /// The exit code for it.
-        exit: u8,
-    },
-}
-
-/// Asks the daemon at `socket` for a snapshot whose archive goes to `output`. `None`: there is no daemon.
-///
-/// # Errors
-///
-/// When the daemon refuses or fails, or goes away meanwhile.
-pub async fn ask(socket: &Path, job: &Job, output: Option<&File>) -> anyhow::Result<Option<Report>> {
-    let stream = match UnixStream::connect(socket).await {
-        Ok(stream) => stream,
-        Err(error) => {
-            if error.kind() == io::ErrorKind::ConnectionRefused {
-                eprintln!(
-                    "freezeframe: no daemon answers on {}; using the device itself",
-                    socket.display()
-                );
-            }
-            return Ok(None);
-        }
-    };
-    let question = Question {
-        targets: job.targets.clone().without_us(),
-        how: job.how,
-        disk: job.disk.clone(),
-    };
-    let mut line = serde_json::to_vec(&question)?;
-    line.push(b'\n');
-    anyhow::ensure!(
-        line.len() <= REQUEST_BYTES,
-        "too many processes for one request to the daemon"
-    );
-    let sent = stream
-        .async_io(Interest::WRITABLE, || send(&stream, &line, output))
-        .await;
-    anyhow::ensure!(
-        sent.context("cannot send to the daemon")? == line.len(),
-        "the daemon took only a part of the request"
-    );
-    let mut answer = String::new();
-    BufReader::new(stream)
-        .read_line(&mut answer)
-        .await
-        .context("cannot hear the daemon")?;
-    anyhow::ensure!(
-        !answer.is_empty(),
-        "the daemon went away; whatever it had frozen is thawed"
-    );
-    match serde_json::from_str(&answer)
-        .context("the daemon's answer makes no sense: is it of another version?")?
-    {
-        Answer::Report(report) => Ok(Some(*report)),
-        Answer::Error { message, exit } => Err(DaemonError { message, exit }.into()),
-    }
-}
-
-fn send(stream: &UnixStream, line: &[u8], output: Option<&File>) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let descriptors = output.map(AsFd::as_fd);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(descriptors.as_slice())) {
-        return Err(io::ErrorKind::OutOfMemory.into());
-    }
-    Ok(sendmsg(
-        stream,
-        &[IoSlice::new(line)],
-        &mut ancillary,
-        SendFlags::NOSIGNAL,
-    )?)
-}
+/// How often a client hears how far its image is.
+const TELL_EVERY: Duration = Duration::from_millis(250);
 
 fn receive(stream: &UnixStream, line: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -139,23 +44,25 @@ fn receive(stream: &UnixStream, line: &mut [u8]) -> io::Result<(usize, Option<Ow
     Ok((got.bytes, descriptor))
 }
 
+/// What every request needs.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) device: PathBuf,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) tracing: Tracing,
+    pub(super) drains: Drains,
+}
+
 /// The listening side.
 pub(super) struct Trigger {
     listener: UnixListener,
     path: PathBuf,
-    device: PathBuf,
-    metrics: Arc<Metrics>,
-    tracing: Tracing,
+    shared: Shared,
 }
 
 impl Trigger {
     /// Listens at `path`; a socket that nobody answers on any more is replaced.
-    pub(super) fn bind(
-        path: &Path,
-        device: PathBuf,
-        metrics: Arc<Metrics>,
-        tracing: Tracing,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn bind(path: &Path, shared: Shared) -> anyhow::Result<Self> {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             anyhow::bail!(
                 "another daemon answers on {}; stop it, or choose another --socket",
@@ -182,9 +89,7 @@ impl Trigger {
         Ok(Self {
             listener,
             path: path.to_owned(),
-            device,
-            metrics,
-            tracing,
+            shared,
         })
     }
 
@@ -192,13 +97,9 @@ impl Trigger {
     pub(super) async fn serve(&self) -> anyhow::Result<()> {
         loop {
             let (stream, _) = self.listener.accept().await.context("cannot accept a request")?;
-            let (device, metrics, tracing) = (
-                self.device.clone(),
-                Arc::clone(&self.metrics),
-                self.tracing.clone(),
-            );
+            let shared = self.shared.clone();
             tokio::spawn(async move {
-                if let Err(error) = converse(stream, device, &metrics, &tracing).await {
+                if let Err(error) = converse(stream, &shared).await {
                     eprintln!("freezeframe: a request failed: {error:#}");
                 }
             });
@@ -214,12 +115,7 @@ impl Drop for Trigger {
     }
 }
 
-async fn converse(
-    mut stream: UnixStream,
-    device: PathBuf,
-    metrics: &Metrics,
-    tracing: &Tracing,
-) -> anyhow::Result<()> {
+async fn converse(stream: UnixStream, shared: &Shared) -> anyhow::Result<()> {
     let mut line = vec![0; REQUEST_BYTES];
     let (length, output) = stream
         .async_io(Interest::READABLE, || receive(&stream, &mut line))
@@ -227,66 +123,107 @@ async fn converse(
     if length == 0 {
         return Ok(()); // somebody looked whether we are here
     }
-    let answer = tokio::select! {
-        answer = answer(&line[..length], output, device, metrics, tracing) => answer,
-        () = gone(&stream) => {
-            metrics.observe_error();
-            anyhow::bail!("the client went away; its snapshot is released");
+    let (mut from, mut to) = stream.into_split();
+    let answer = match serde_json::from_slice(&line[..length]) {
+        Ok(Question::Take(question)) => {
+            let cancel = Cancel::new();
+            let far = Arc::new(Mutex::new(None));
+            let work = answer(*question, output, shared, &cancel, &far);
+            tokio::pin!(work);
+            let mut tell = tokio::time::interval(TELL_EVERY);
+            loop {
+                tokio::select! {
+                    answer = &mut work => break answer,
+                    () = gone(&mut from) => {
+                        // What it has begun is put away before we say so.
+                        cancel.cancel();
+                        drop(work.await);
+                        anyhow::bail!("the client went away; its snapshot is released");
+                    }
+                    _ = tell.tick() => {
+                        let now = far.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|far: &Arc<Progress>| far.snapshot());
+                        if let Some(now) = now {
+                            // Who does not listen has gone, or will hear the last one.
+                            let _ = say(&mut to, &Answer::Progress(Box::new(now))).await;
+                        }
+                    }
+                }
+            }
         }
+        Ok(Question::Cancel(snapshot)) if shared.drains.cancel(snapshot) => Answer::Cancelled,
+        Ok(Question::Cancel(snapshot)) => Answer::Error {
+            message: format!("the daemon writes no image of a snapshot {snapshot}"),
+            exit: Exit::Failure as u8,
+        },
+        Err(error) => Answer::Error {
+            message: format!("the request makes no sense: {error}; is the daemon of another version?"),
+            exit: Exit::Usage as u8,
+        },
     };
-    let mut text = serde_json::to_vec(&answer)?;
+    say(&mut to, &answer).await
+}
+
+async fn say(to: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer) -> anyhow::Result<()> {
+    let mut text = serde_json::to_vec(answer)?;
     text.push(b'\n');
-    Ok(stream.write_all(&text).await?)
+    Ok(to.write_all(&text).await?)
 }
 
 /// Waits until the other side has closed; it has nothing more to say.
-async fn gone(stream: &UnixStream) {
-    loop {
-        let mut byte = [0];
-        match stream.readable().await.and_then(|()| stream.try_read(&mut byte)) {
-            Ok(0) => return,
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
-            _ => {}
-        }
-    }
+async fn gone(from: &mut OwnedReadHalf) {
+    let mut byte = [0];
+    while matches!(from.read(&mut byte).await, Ok(1..)) {}
 }
 
 async fn answer(
-    line: &[u8],
+    question: TakeQuestion,
     output: Option<OwnedFd>,
-    device: PathBuf,
-    metrics: &Metrics,
-    tracing: &Tracing,
+    shared: &Shared,
+    cancel: &Cancel,
+    far: &Mutex<Option<Arc<Progress>>>,
 ) -> Answer {
-    let question: Question = match serde_json::from_slice(line) {
-        Ok(question) => question,
-        Err(error) => {
-            return Answer::Error {
-                message: format!("the request makes no sense: {error}"),
-                exit: Exit::Usage as u8,
-            };
-        }
-    };
     let job = Job {
-        device,
+        device: shared.device.clone(),
         targets: question.targets,
         how: question.how,
         disk: question.disk,
     };
+    let pids = job.targets.pids().unwrap_or_default();
     // What cannot be listed is told by the take itself.
-    let _watch = tracing.watch(&job.targets.pids().unwrap_or_default());
+    let _watch = shared.tracing.watch(&pids);
     // From before the switch on, so that no write is missed.
-    let stores = job.disk.store.as_ref().map(|_| tracing.watch_stores());
-    match perform(&job, output.map(File::from)).await {
+    let stores = job.disk.store.as_ref().map(|_| shared.tracing.watch_stores());
+    let named = match &job.targets {
+        Targets::Pids(pids) => pids.clone(),
+        Targets::Everyone { .. } => Vec::new(),
+    };
+    let draining = |snapshot: u64, progress: &Arc<Progress>, cancel: &Cancel| {
+        *far.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(progress));
+        shared
+            .drains
+            .list(snapshot, named, Arc::clone(progress), cancel.clone())
+    };
+    let sink = match (&question.destination, output) {
+        (Some(destination @ Destination::Object(_)), _) => {
+            Sink::open_with(destination, &question.store).await.map(Some)
+        }
+        (Some(destination), Some(output)) => Sink::descriptor(output, destination).map(Some),
+        _ => Ok(None),
+    };
+    let done = match sink {
+        Ok(sink) => perform(&job, sink, &question.drain, cancel, draining).await,
+        Err(error) => Err(error.into()),
+    };
+    match done {
         Ok(report) => {
             if let Some(stores) = stores {
                 stores.hand_over();
             }
-            metrics.observe(&report);
+            shared.metrics.observe(&report);
             Answer::Report(Box::new(report))
         }
         Err(error) => {
-            metrics.observe_error();
+            shared.metrics.observe_error();
             Answer::Error {
                 message: format!("{error:#}"),
                 exit: Exit::of(&error) as u8,

@@ -1,0 +1,439 @@
+//! The layout of a core: which pages are in it, in which order, and what its program headers say.
+
+use std::collections::HashMap;
+
+use super::elsewhere::Elsewhere;
+use super::head::{PAGE, Segment};
+use super::manifest::Pages;
+
+/// What is streamed together, and let go together: what one page table maps, or one huge page.
+pub const UNIT: u64 = 2 << 20;
+/// So many segments a debugger opens at once; with more, small holes are written as zeros.
+const SEGMENTS: usize = 8192;
+/// Up to how many pages those holes may have: the first that makes the segments few enough.
+const HOLES: [u64; 5] = [0, 1, 4, 16, 64];
+
+/// A stretch of a process's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// First address.
+    pub vaddr: u64,
+    /// How long it is.
+    pub bytes: u64,
+    /// Where its content is.
+    pub what: What,
+}
+
+/// Where the content of a stretch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// In this core, from this data page of the image on.
+    Data {
+        /// Its index.
+        page: u64,
+        /// Whether it is let go when it is written.
+        after: After,
+    },
+    /// Never touched: zeros.
+    Zeros,
+    /// Not in the archive: a file's, or a device's.
+    Absent,
+    /// In no segment, for it cannot be read: debuggers are to say so, and not to show zeros.
+    Unreadable,
+    /// In another core.
+    Elsewhere(Elsewhere),
+}
+
+/// What becomes of a page when it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// It is let go.
+    Release,
+    /// It is still needed.
+    Keep,
+}
+
+/// A mapping: its permissions as `PF_*`, and its extents by address.
+#[derive(Clone, Debug)]
+pub struct Mapped {
+    /// `PF_R`, `PF_W`, `PF_X`.
+    pub flags: u32,
+    /// By address, without gaps.
+    pub extents: Vec<Extent>,
+}
+
+/// A stretch of a core's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Data pages of the image.
+    Pages {
+        /// Index of the first.
+        page: u64,
+        /// How many.
+        pages: u64,
+        /// What becomes of them.
+        after: After,
+    },
+    /// A small hole.
+    Zeros {
+        /// How long.
+        bytes: u64,
+    },
+}
+
+/// How a core is laid out. Offsets of its segments count from the begin of the data.
+#[derive(Debug, Default)]
+pub struct Layout {
+    /// By address.
+    pub segments: Vec<Segment>,
+    /// In the order of streaming.
+    pub parts: Vec<Part>,
+    /// By address.
+    pub elsewhere: Vec<Elsewhere>,
+    /// Where the pages are.
+    pub pages: Pages,
+    /// Bytes of the data.
+    pub data_bytes: u64,
+}
+
+/// How soon each unit is to be streamed: those with more come first. What is not in it has 0.
+pub type Scores = HashMap<u64, u64>;
+
+impl Layout {
+    /// Lays a core out.
+    #[must_use]
+    pub fn new(mappings: &[Mapped], scores: &Scores) -> Self {
+        let mut layout = Self::default();
+        for hole in HOLES {
+            layout = Self::with_holes(mappings, scores, hole * PAGE);
+            if layout.segments.len() <= SEGMENTS {
+                break;
+            }
+        }
+        layout
+    }
+
+    fn with_holes(mappings: &[Mapped], scores: &Scores, hole: u64) -> Self {
+        let mut layout = Self::default();
+        let pieces: Vec<_> = mappings
+            .iter()
+            .map(|mapped| (mapped.flags, cut(&mapped.extents, scores, hole)))
+            .collect();
+        let offsets = layout.stream(&pieces, scores);
+        for ((flags, pieces), offsets) in pieces.iter().zip(offsets) {
+            let first = layout.segments.len();
+            for (piece, offset) in pieces.iter().zip(offsets) {
+                layout.place(first, *flags, piece, offset);
+            }
+        }
+        layout
+    }
+
+    /// Puts the data into their order. Returns where each piece is.
+    fn stream(&mut self, pieces: &[(u32, Vec<Piece>)], scores: &Scores) -> Vec<Vec<u64>> {
+        let mut order: Vec<_> = pieces
+            .iter()
+            .enumerate()
+            .flat_map(|(mapping, (_, pieces))| (0..pieces.len()).map(move |piece| (mapping, piece)))
+            .filter(|(mapping, piece)| pieces[*mapping].1[*piece].is_in_the_file())
+            .collect();
+        // Stable: by address where nothing speaks for another order.
+        order.sort_by_key(|(mapping, piece)| {
+            let unit = pieces[*mapping].1[*piece].extent.vaddr / UNIT;
+            std::cmp::Reverse(scores.get(&unit).copied().unwrap_or(0))
+        });
+        let mut offsets: Vec<_> = pieces.iter().map(|(_, pieces)| vec![0; pieces.len()]).collect();
+        for (mapping, piece) in order {
+            offsets[mapping][piece] = self.data_bytes;
+            self.push(&pieces[mapping].1[piece]);
+        }
+        offsets
+    }
+
+    fn push(&mut self, piece: &Piece) {
+        let bytes = piece.extent.bytes;
+        self.data_bytes += bytes;
+        let What::Data { page, after } = piece.extent.what else {
+            self.parts.push(Part::Zeros { bytes });
+            return;
+        };
+        self.pages.here += bytes / PAGE;
+        if let Some(Part::Pages {
+            page: first,
+            pages,
+            after: last,
+        }) = self.parts.last_mut()
+            && *first + *pages == page
+            && *last == after
+        {
+            *pages += bytes / PAGE;
+        } else {
+            self.parts.push(Part::Pages {
+                page,
+                pages: bytes / PAGE,
+                after,
+            });
+        }
+    }
+
+    /// Adds a piece to the segments, of which those from `first` on are its mapping's.
+    fn place(&mut self, first: usize, flags: u32, piece: &Piece, offset: u64) {
+        let Extent { vaddr, bytes, what } = piece.extent;
+        if let What::Elsewhere(elsewhere) = what {
+            let pages = match elsewhere.place {
+                super::elsewhere::Place::SameArchive => &mut self.pages.elsewhere,
+                super::elsewhere::Place::Parent => &mut self.pages.parent,
+            };
+            *pages += bytes / PAGE;
+            self.refer(elsewhere);
+        }
+        let last = self.segments[first..]
+            .last_mut()
+            .filter(|last| last.vaddr + last.memory_bytes == vaddr);
+        match (what, last) {
+            (What::Unreadable, _) => {}
+            (What::Data { .. } | What::Zeros, Some(last))
+                if piece.is_in_the_file()
+                    && last.file_bytes == last.memory_bytes
+                    && last.offset + last.file_bytes == offset =>
+            {
+                last.file_bytes += bytes;
+                last.memory_bytes += bytes;
+            }
+            // Behind the data of a segment are zeros.
+            (What::Zeros, Some(last)) if !piece.is_in_the_file() => last.memory_bytes += bytes,
+            (What::Absent | What::Elsewhere(_), Some(last)) if last.file_bytes == 0 => {
+                last.memory_bytes += bytes;
+            }
+            _ => self.segments.push(Segment {
+                vaddr,
+                memory_bytes: bytes,
+                file_bytes: if piece.is_in_the_file() { bytes } else { 0 },
+                offset: if piece.is_in_the_file() { offset } else { 0 },
+                flags,
+            }),
+        }
+    }
+
+    fn refer(&mut self, elsewhere: Elsewhere) {
+        if let Some(last) = self.elsewhere.last_mut()
+            && last.vaddr + last.bytes == elsewhere.vaddr
+            && last.vaddr_there + last.bytes == elsewhere.vaddr_there
+            && (last.pid_there, last.place) == (elsewhere.pid_there, elsewhere.place)
+        {
+            last.bytes += elsewhere.bytes;
+        } else {
+            self.elsewhere.push(elsewhere);
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    extent: Extent,
+    /// Of zeros: whether they are written.
+    written: bool,
+}
+
+impl Piece {
+    const fn is_in_the_file(&self) -> bool {
+        self.written || matches!(self.extent.what, What::Data { .. })
+    }
+}
+
+/// Cuts data where their units end, if those have an order, and finds the holes that are written.
+fn cut(extents: &[Extent], scores: &Scores, hole: u64) -> Vec<Piece> {
+    let mut pieces = Vec::with_capacity(extents.len());
+    for (index, extent) in extents.iter().enumerate() {
+        let data = |at: Option<&Extent>| at.is_some_and(|at| matches!(at.what, What::Data { .. }));
+        let unit = extent.vaddr / UNIT == (extent.vaddr + extent.bytes) / UNIT;
+        let written = extent.what == What::Zeros
+            && extent.bytes <= hole
+            && unit
+            && data(index.checked_sub(1).and_then(|before| extents.get(before)))
+            && data(extents.get(index + 1));
+        if scores.is_empty() || !matches!(extent.what, What::Data { .. }) {
+            pieces.push(Piece {
+                extent: *extent,
+                written,
+            });
+            continue;
+        }
+        for extent in units(*extent) {
+            pieces.push(Piece {
+                extent,
+                written: false,
+            });
+        }
+    }
+    pieces
+}
+
+/// The parts of an extent of data, unit by unit.
+pub fn units(extent: Extent) -> impl Iterator<Item = Extent> {
+    let end = extent.vaddr + extent.bytes;
+    let mut at = extent.vaddr;
+    std::iter::from_fn(move || {
+        (at < end).then(|| {
+            let next = end.min((at / UNIT + 1) * UNIT);
+            let what = match extent.what {
+                What::Data { page, after } => What::Data {
+                    page: page + (at - extent.vaddr) / PAGE,
+                    after,
+                },
+                other => other,
+            };
+            let part = Extent {
+                vaddr: at,
+                bytes: next - at,
+                what,
+            };
+            at = next;
+            part
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{After, Extent, Layout, Mapped, Part, Scores, UNIT, What};
+    use crate::archive::elsewhere::{Elsewhere, Place};
+    use crate::archive::head::PAGE;
+
+    fn data(page: u64) -> What {
+        What::Data {
+            page,
+            after: After::Release,
+        }
+    }
+
+    fn mapped(start: u64, parts: &[(u64, What)]) -> Mapped {
+        let mut vaddr = start;
+        let extents = parts.iter().map(|(pages, what)| {
+            let extent = Extent {
+                vaddr,
+                bytes: pages * PAGE,
+                what: *what,
+            };
+            vaddr += extent.bytes;
+            extent
+        });
+        Mapped {
+            flags: 6,
+            extents: extents.collect(),
+        }
+    }
+
+    /// Start, pages in memory, pages in the file, offset in pages.
+    fn segments(layout: &Layout) -> Vec<(u64, u64, u64, u64)> {
+        let all = layout.segments.iter();
+        all.map(|segment| {
+            let pages = |bytes: u64| bytes / PAGE;
+            (
+                pages(segment.vaddr),
+                pages(segment.memory_bytes),
+                pages(segment.file_bytes),
+                pages(segment.offset),
+            )
+        })
+        .collect()
+    }
+
+    #[test]
+    fn holes_stay_holes_and_data_lie_by_address() {
+        let mappings = [
+            mapped(
+                0x10_0000,
+                &[(2, data(0)), (3, What::Zeros), (1, data(2)), (4, What::Zeros)],
+            ),
+            mapped(0x20_0000, &[(4, What::Absent), (1, data(3)), (2, What::Absent)]),
+        ];
+        let layout = Layout::new(&mappings, &Scores::new());
+        assert_eq!(
+            segments(&layout),
+            [
+                (0x100, 5, 2, 0),
+                (0x105, 5, 1, 2),
+                (0x200, 4, 0, 0),
+                (0x204, 1, 1, 3),
+                (0x205, 2, 0, 0)
+            ]
+        );
+        let one = Part::Pages {
+            page: 0,
+            pages: 4,
+            after: After::Release,
+        };
+        assert_eq!(layout.parts, [one], "they follow each other in the image, too");
+        assert_eq!(layout.data_bytes, 4 * PAGE);
+        assert_eq!(layout.pages.here, 4);
+    }
+
+    #[test]
+    fn units_with_a_higher_score_come_first() {
+        let pages = 3 * UNIT / PAGE;
+        let mappings = [mapped(0x4000_0000, &[(pages, data(0))])];
+        let scores = Scores::from([(0x4000_0000 / UNIT + 1, 9)]);
+        let layout = Layout::new(&mappings, &scores);
+        assert_eq!(
+            segments(&layout),
+            [
+                (0x40000, 512, 512, 512),
+                (0x40200, 512, 512, 0),
+                (0x40400, 512, 512, 1024)
+            ]
+        );
+        let firsts: Vec<_> = layout
+            .parts
+            .iter()
+            .map(|part| match part {
+                Part::Pages { page, pages, .. } => (*page, *pages),
+                Part::Zeros { .. } => panic!("there are no holes"),
+            })
+            .collect();
+        assert_eq!(firsts, [(512, 512), (0, 512), (1024, 512)]);
+    }
+
+    #[test]
+    fn what_lies_elsewhere_is_a_hole_that_is_noted() {
+        let there = |vaddr| {
+            What::Elsewhere(Elsewhere {
+                vaddr,
+                bytes: PAGE,
+                vaddr_there: vaddr + 0x1000_0000,
+                pid_there: 7,
+                place: Place::Parent,
+            })
+        };
+        let start = 0x10_0000;
+        let mappings = [mapped(
+            start,
+            &[
+                (1, data(0)),
+                (1, there(start + PAGE)),
+                (1, there(start + 2 * PAGE)),
+                (1, What::Unreadable),
+                (1, data(1)),
+            ],
+        )];
+        let layout = Layout::new(&mappings, &Scores::new());
+        assert_eq!(
+            segments(&layout),
+            [(0x100, 1, 1, 0), (0x101, 2, 0, 0), (0x104, 1, 1, 1)]
+        );
+        assert_eq!(layout.elsewhere.len(), 1);
+        assert_eq!(layout.elsewhere[0].bytes, 2 * PAGE);
+        assert_eq!((layout.pages.here, layout.pages.parent), (2, 2));
+    }
+
+    #[test]
+    fn with_very_many_holes_the_small_ones_are_written() {
+        let parts: Vec<_> = (0..10_000)
+            .flat_map(|page| [(1, data(page)), (1, What::Zeros)])
+            .collect();
+        let layout = Layout::new(&[mapped(0x4000_0000, &parts)], &Scores::new());
+        assert!(layout.segments.len() < 8192, "{}", layout.segments.len());
+        assert_eq!(layout.pages.here, 10_000);
+        assert!(layout.data_bytes < 20_000 * PAGE && layout.data_bytes > 19_000 * PAGE);
+    }
+}

@@ -1,0 +1,142 @@
+//! The verbs that work on archives. They need no kernel module and no root.
+
+pub mod diff;
+pub mod extract;
+pub mod flatten;
+pub mod input;
+pub mod place;
+pub mod schema;
+pub mod scratch;
+pub mod show;
+pub mod text;
+pub mod verify;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+
+use self::scratch::{Left, Scratch};
+use crate::archive::read::ReadError;
+use crate::exit::Exit;
+use crate::output::OutputError;
+
+/// The commands about archives.
+#[derive(Debug, Subcommand)]
+pub enum ToolCommand {
+    /// Show what is in an image: processes, threads, memory, descriptors
+    Show(show::ShowArgs),
+    /// Check that an image is whole and sound, and its parents with it
+    Verify(verify::VerifyArgs),
+    /// Write the cores of an image as files that stand alone, for gdb and others
+    Extract(extract::ExtractArgs),
+    /// Tell what changed between two images
+    Diff(diff::DiffArgs),
+    /// Join an incremental image and its parents into one that needs none
+    Flatten(flatten::FlattenArgs),
+    /// Write the JSON schemas of the archive's documents into a folder
+    #[command(hide = true)]
+    Schema(schema::SchemaArgs),
+}
+
+/// Why a tool failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// An archive cannot be read, or is damaged.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// An archive cannot be had.
+    #[error(transparent)]
+    Input(#[from] input::InputError),
+    /// What is made of it cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The image does not hold a process that was asked for.
+    #[error("{image} does not hold process {pid}; `freezeframe show {image}` lists what it holds")]
+    NoProcess {
+        /// The image.
+        image: String,
+        /// The process.
+        pid: i32,
+    },
+    /// There is nothing to join.
+    #[error("{0} has no parent: it is whole already")]
+    Whole(String),
+    /// A document of the image is not what it has to be.
+    #[error("cannot change {member} of {image}: {cause}")]
+    Document {
+        /// The image.
+        image: String,
+        /// The member.
+        member: String,
+        /// What is wrong.
+        cause: serde_json::Error,
+    },
+    /// Scratch files fail.
+    #[error("cannot use a scratch file in {}: {cause}; make room there, or write the output to another folder", folder.display())]
+    Scratch {
+        /// Where.
+        folder: PathBuf,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+}
+
+const FAILED: &str = "the thread that read the archive failed";
+
+/// Runs a command.
+///
+/// # Errors
+///
+/// See [`ToolError`].
+pub async fn run(command: ToolCommand) -> anyhow::Result<Exit> {
+    let scratch = Scratch::default();
+    let ours = scratch.clone();
+    let (sender, mut receiver) = tokio::sync::oneshot::channel();
+    // No thread of the runtime: that would wait for it, and it may wait for a pipe that nobody writes to.
+    let work = async {
+        std::thread::Builder::new()
+            .name("archive".to_owned())
+            .spawn(move || sender.send(dispatch(&command, &ours)))
+            .context("cannot start a thread")?;
+        (&mut receiver).await.context(FAILED)?
+    };
+    tokio::select! {
+        biased; // signals are caught before the work begins
+        name = crate::take::interrupted() => match scratch.abandon() {
+            Left::Nothing => anyhow::bail!("{}; nothing was written", name?),
+            Left::Whole => {}
+        },
+        result = work => {
+            // Here, and not when the thread lets go of them: the process may end before that.
+            let _ = scratch.abandon();
+            return result;
+        }
+    }
+    receiver.await.context(FAILED)?
+}
+
+fn dispatch(command: &ToolCommand, scratch: &Scratch) -> anyhow::Result<Exit> {
+    match command {
+        ToolCommand::Show(args) => show::run(args),
+        ToolCommand::Verify(args) => verify::run(args),
+        ToolCommand::Extract(args) => extract::run(args, scratch),
+        ToolCommand::Diff(args) => diff::run(args),
+        ToolCommand::Flatten(args) => flatten::run(args, scratch),
+        ToolCommand::Schema(args) => schema::run(args),
+    }
+}
+
+/// Prints what a tool has to say. Whoever has read enough of it may go away.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("cannot write to standard output"),
+    }
+}
+
+fn print_json<T: serde::Serialize>(value: &T) -> anyhow::Result<()> {
+    print(&(serde_json::to_string(value).context("cannot print JSON")? + "\n"))
+}

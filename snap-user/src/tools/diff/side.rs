@@ -1,0 +1,125 @@
+//! One of the two images that are compared: what is kept of it.
+
+use std::collections::BTreeMap;
+
+use crate::archive::elsewhere::Place;
+use crate::archive::head::PAGE;
+use crate::archive::manifest::Manifest;
+use crate::archive::process::Process;
+use crate::archive::read::State;
+use crate::archive::read::core::CoreHead;
+use crate::archive::read::gather::{Depth, Follow, Gather, Wanted, gather};
+use crate::archive::read::layout::{Held, Range};
+use crate::stream::open::Location;
+use crate::tools::ToolError;
+use crate::tools::input::{self, Chain, ParentArgs};
+
+/// The first half of the BLAKE3 of a page.
+pub(super) type Sum = [u8; 16];
+/// Of a page that is not there: no page has this, as far as anybody knows.
+const NO_SUM: Sum = [0; 16];
+/// Pages whose sums lie together: as many as a page table has entries.
+const CHUNK: u64 = 512;
+
+/// What is kept of an image.
+#[derive(Debug)]
+pub(super) struct Side {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// The states of its processes.
+    pub processes: BTreeMap<i32, Process>,
+    /// The pages that it holds of each, by address.
+    pub ranges: BTreeMap<i32, Vec<Range>>,
+    /// The parent, where pages in it are left there.
+    stays: Option<String>,
+    sums: BTreeMap<(i32, u64), Box<[Sum]>>,
+}
+
+impl Side {
+    /// Reads an image; what it has in the image `known` is left there.
+    pub fn read(image: &Location, parents: &ParentArgs, known: Option<&str>) -> Result<Self, ToolError> {
+        let reader = input::reader(image, &parents.keys)?;
+        let manifest = reader.manifest().clone();
+        let stays = manifest.parent.as_ref().map(|parent| parent.image_id.clone());
+        let mut side = Self {
+            manifest,
+            processes: BTreeMap::new(),
+            ranges: BTreeMap::new(),
+            stays: stays.filter(|id| known == Some(id)),
+            sums: BTreeMap::new(),
+        };
+        let mut chain = Chain::new(image, parents);
+        gather(
+            reader,
+            Follow::Parents,
+            Depth::Needed,
+            |parent| chain.open(parent),
+            &mut side,
+        )?;
+        Ok(side)
+    }
+
+    /// Whether this image left its pages in that one.
+    pub fn is_child_of(&self, other: &Self) -> bool {
+        self.stays.as_ref() == Some(&other.manifest.image_id)
+    }
+
+    /// The sum of the page at `vaddr` of a process, which lies in `range`.
+    pub fn sum_in(&self, range: &Range, pid: i32, vaddr: u64) -> Option<Sum> {
+        match range.held {
+            Held::Elsewhere(record) if record.place == Place::SameArchive => {
+                self.sum(record.pid_there, record.vaddr_there + (vaddr - record.vaddr))
+            }
+            _ => self.sum(pid, vaddr),
+        }
+    }
+
+    /// The sum of the page at `vaddr` of a process, wherever it lies.
+    pub fn sum_at(&self, pid: i32, vaddr: u64) -> Option<Sum> {
+        let ranges = self.ranges.get(&pid)?;
+        let range = ranges.get(ranges.partition_point(|range| range.end() <= vaddr))?;
+        (range.vaddr <= vaddr).then(|| self.sum_in(range, pid, vaddr))?
+    }
+
+    fn sum(&self, pid: i32, vaddr: u64) -> Option<Sum> {
+        let page = vaddr / PAGE;
+        let chunk = self.sums.get(&(pid, page / CHUNK))?;
+        let sum = *chunk.get(usize::try_from(page % CHUNK).ok()?)?;
+        (sum != NO_SUM).then_some(sum)
+    }
+}
+
+impl Gather for Side {
+    type Error = ToolError;
+
+    fn state(&mut self, state: State) -> Result<(), ToolError> {
+        self.processes.insert(state.pid, state.parse()?);
+        Ok(())
+    }
+
+    fn core(&mut self, pid: i32, head: &mut CoreHead) -> Result<Wanted, ToolError> {
+        self.ranges.insert(pid, head.ranges().collect());
+        if self.stays.is_some() {
+            head.elsewhere.retain(|record| record.place != Place::Parent);
+        }
+        Ok(Wanted::Yes)
+    }
+
+    fn fill(&mut self, pid: i32, vaddr: u64, bytes: &[u8]) -> Result<(), ToolError> {
+        for (page, content) in (vaddr / PAGE..).zip(bytes.chunks(usize::try_from(PAGE).unwrap_or(4096))) {
+            let mut sum = Sum::default();
+            sum.copy_from_slice(&blake3::hash(content).as_bytes()[..16]);
+            let chunk = self
+                .sums
+                .entry((pid, page / CHUNK))
+                .or_insert_with(|| vec![NO_SUM; usize::try_from(CHUNK).unwrap_or(512)].into());
+            if let Some(slot) = usize::try_from(page % CHUNK)
+                .ok()
+                .and_then(|index| chunk.get_mut(index))
+            {
+                *slot = sum;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! The cores of a joined image, while their pages come together.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::document::{self, Entry};
+use super::share::share;
+use crate::archive::elsewhere::{Elsewhere, Place};
+use crate::archive::head::{PAGE, Segment, push_note, without_note};
+use crate::archive::read::State;
+use crate::archive::read::core::CoreHead;
+use crate::archive::read::gather::{Gather, Wanted};
+use crate::archive::read::layout::Held;
+use crate::archive::read::needs::Need;
+use crate::archive::{MANIFEST, NOTE_ELSEWHERE, NOTE_OWNER, NOTE_STATE, state_name};
+use crate::tools::ToolError;
+use crate::tools::extract::scatter;
+use crate::tools::place::{Layout, Placed, find, lay_out};
+
+/// An image that is being joined.
+pub(super) struct Joined {
+    image: String,
+    folder: PathBuf,
+    manifest_json: Vec<u8>,
+    states: Vec<(i32, Bytes)>,
+    cores: Vec<Core>,
+    /// Where each process is among them.
+    order: BTreeMap<i32, usize>,
+}
+
+/// A core that is being joined.
+struct Core {
+    pid: i32,
+    segments: Vec<Segment>,
+    notes: Vec<u8>,
+    /// The pages that it had itself, or in the parent, and has itself now: where they are in the scratch file.
+    placed: Vec<Placed>,
+    file: File,
+    /// In other cores, by address.
+    elsewhere: Vec<Elsewhere>,
+    /// In a parent, where a core that follows has the same page.
+    shared: Vec<Elsewhere>,
+    parent_pages: u64,
+}
+
+/// A core that was joined.
+pub(super) struct Part {
+    pub pid: i32,
+    pub layout: Layout,
+    pub notes: Vec<u8>,
+    pub file: File,
+    placed: Vec<Placed>,
+    parent_pages: u64,
+}
+
+impl Part {
+    /// Where in the scratch file the data are, in their order.
+    pub fn sources(&self) -> Vec<(u64, u64)> {
+        let mut sources = Vec::new();
+        for part in &self.layout.placed {
+            let (mut vaddr, end) = (part.vaddr, part.vaddr + part.bytes);
+            while let Some((offset, bytes)) = find(&self.placed, vaddr, end - vaddr).filter(|_| vaddr < end) {
+                sources.push((offset, bytes));
+                vaddr += bytes;
+            }
+        }
+        sources
+    }
+}
+
+/// All that the joined image consists of.
+pub(super) struct Whole {
+    pub manifest: Value,
+    pub states: Vec<(i32, Bytes)>,
+    pub cores: Vec<Part>,
+}
+
+impl Joined {
+    pub fn new(image: &str, folder: &Path, manifest_json: &[u8]) -> Self {
+        Self {
+            image: image.to_owned(),
+            folder: folder.to_owned(),
+            manifest_json: manifest_json.to_owned(),
+            states: Vec::new(),
+            cores: Vec::new(),
+            order: BTreeMap::new(),
+        }
+    }
+
+    fn scratch(&self, cause: io::Error) -> ToolError {
+        ToolError::Scratch {
+            folder: self.folder.clone(),
+            cause,
+        }
+    }
+
+    fn document(&self, member: &str, cause: serde_json::Error) -> ToolError {
+        ToolError::Document {
+            image: self.image.clone(),
+            member: member.to_owned(),
+            cause,
+        }
+    }
+
+    /// Lays out the cores, now that it is known what is where.
+    pub fn finish(self) -> Result<Whole, ToolError> {
+        let states: BTreeMap<_, _> = self.states.iter().cloned().collect();
+        let mut entries = BTreeMap::new();
+        let mut parts = Vec::new();
+        for core in self.cores {
+            let pages = |records: &[Elsewhere]| records.iter().map(|record| record.bytes / PAGE).sum::<u64>();
+            let shared = pages(&core.shared);
+            let (elsewhere, part) = core.finish(&states);
+            entries.insert(
+                part.pid,
+                Entry {
+                    core_bytes: part.layout.bytes,
+                    from_parents: part.parent_pages.saturating_sub(shared),
+                    elsewhere: pages(&elsewhere),
+                },
+            );
+            parts.push(part);
+        }
+        let manifest =
+            document::manifest(&self.manifest_json, &entries).map_err(|cause| ToolError::Document {
+                image: self.image,
+                member: MANIFEST.to_owned(),
+                cause,
+            })?;
+        Ok(Whole {
+            manifest,
+            states: self.states,
+            cores: parts,
+        })
+    }
+}
+
+impl Core {
+    fn new(pid: i32, head: &CoreHead, file: File) -> Self {
+        let mut placed: Vec<Placed> = Vec::new();
+        let (mut offset, mut parent_pages) = (0, 0);
+        for range in head.ranges() {
+            if let Held::Elsewhere(record) = range.held {
+                if record.place == Place::SameArchive {
+                    continue;
+                }
+                parent_pages += range.bytes / PAGE;
+            }
+            placed.push(Placed {
+                vaddr: range.vaddr,
+                bytes: range.bytes,
+                offset,
+            });
+            offset += range.bytes;
+        }
+        let stay = head
+            .elsewhere
+            .iter()
+            .filter(|record| record.place == Place::SameArchive);
+        Self {
+            pid,
+            segments: head.segments.clone(),
+            notes: head.notes.clone(),
+            placed,
+            file,
+            elsewhere: stay.copied().collect(),
+            shared: Vec::new(),
+            parent_pages,
+        }
+    }
+
+    fn finish(mut self, states: &BTreeMap<i32, Bytes>) -> (Vec<Elsewhere>, Part) {
+        self.shared.sort_unstable_by_key(|record| record.vaddr);
+        let data = without(&self.placed, &self.shared);
+        let mut elsewhere = self.elsewhere;
+        elsewhere.append(&mut self.shared);
+        elsewhere.sort_unstable_by_key(|record| record.vaddr);
+        let mut notes = self.notes;
+        if let Some(json) = states.get(&self.pid)
+            && let Some(mut others) = without_note(&notes, NOTE_OWNER, NOTE_STATE)
+        {
+            push_note(&mut others, NOTE_OWNER, NOTE_STATE, json);
+            notes = others;
+        }
+        if !elsewhere.is_empty() {
+            let records: Vec<_> = elsewhere.iter().flat_map(Elsewhere::to_bytes).collect();
+            push_note(&mut notes, NOTE_OWNER, NOTE_ELSEWHERE, &records);
+        }
+        let part = Part {
+            pid: self.pid,
+            layout: lay_out(&self.segments, data, notes.len()),
+            notes,
+            file: self.file,
+            placed: self.placed,
+            parent_pages: self.parent_pages,
+        };
+        (elsewhere, part)
+    }
+}
+
+/// What is left of `placed` without `shared`, as address and bytes; both are sorted.
+fn without(placed: &[Placed], shared: &[Elsewhere]) -> Vec<(u64, u64)> {
+    let mut left = Vec::new();
+    let mut shared = shared.iter().peekable();
+    for part in placed {
+        let (mut at, end) = (part.vaddr, part.vaddr + part.bytes);
+        while let Some(record) = shared.peek().filter(|record| record.vaddr < end) {
+            if record.vaddr > at {
+                left.push((at, record.vaddr - at));
+            }
+            let behind = record.vaddr + record.bytes;
+            at = at.max(behind);
+            if behind > end {
+                break; // the next part has the rest of it
+            }
+            shared.next();
+        }
+        if at < end {
+            left.push((at, end - at));
+        }
+    }
+    left
+}
+
+impl Gather for Joined {
+    type Error = ToolError;
+
+    fn state(&mut self, state: State) -> Result<(), ToolError> {
+        let json =
+            document::state(state.json).map_err(|cause| self.document(&state_name(state.pid), cause))?;
+        self.states.push((state.pid, json.into()));
+        Ok(())
+    }
+
+    fn core(&mut self, pid: i32, head: &mut CoreHead) -> Result<Wanted, ToolError> {
+        let file = tempfile::tempfile_in(&self.folder).map_err(|cause| self.scratch(cause))?;
+        self.order.insert(pid, self.cores.len());
+        self.cores.push(Core::new(pid, head, file));
+        Ok(Wanted::Yes)
+    }
+
+    fn plan(&mut self, needs: Vec<Need>) -> Result<Vec<Need>, ToolError> {
+        let (needs, shared) = share(needs, &self.order);
+        for (pid, record) in shared {
+            if let Some(core) = self.order.get(&pid).and_then(|at| self.cores.get_mut(*at)) {
+                core.shared.push(record);
+            }
+        }
+        Ok(needs)
+    }
+
+    fn fill(&mut self, pid: i32, vaddr: u64, bytes: &[u8]) -> Result<(), ToolError> {
+        let Some(core) = self.order.get(&pid).and_then(|at| self.cores.get(*at)) else {
+            return Ok(());
+        };
+        scatter(&core.file, &core.placed, vaddr, bytes).map_err(|cause| self.scratch(cause))
+    }
+}

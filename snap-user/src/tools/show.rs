@@ -1,0 +1,160 @@
+//! `freezeframe show`: what is in an image. Only the begin of the archive is read, where no memory is.
+
+mod process;
+
+use std::fmt::Write as _;
+
+use clap::Args;
+
+use super::input;
+use super::text::{count, utc};
+use super::{ToolError, print};
+use crate::archive::head::PAGE;
+use crate::archive::manifest::{Manifest, Pages, ProcessEntry};
+use crate::archive::read::error::plain_lines;
+use crate::archive::read::{Item, State};
+use crate::exit::Exit;
+use crate::report::bytes;
+use crate::stream::open::{Keys, Location};
+
+/// `freezeframe show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The image; - for standard input
+    #[arg(value_name = "IMAGE|-|s3://BUCKET/KEY")]
+    pub image: Location,
+    /// What opens it.
+    #[command(flatten)]
+    pub keys: Keys,
+    /// Only these processes
+    #[arg(long = "pid", num_args = 1.., value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pids: Vec<i32>,
+    /// List each mapping
+    #[arg(long)]
+    pub mappings: bool,
+    /// Print the manifest and the states of the processes as JSON
+    #[arg(long, conflicts_with = "mappings")]
+    pub json: bool,
+}
+
+/// How mappings are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mappings {
+    Each,
+    Summed,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+///
+/// When the begin of the image cannot be read, or is damaged.
+pub fn run(args: &ShowArgs) -> anyhow::Result<Exit> {
+    print(&show(args)?)?;
+    Ok(Exit::Ok)
+}
+
+/// What there is to show.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn show(args: &ShowArgs) -> Result<String, ToolError> {
+    let mut reader = input::reader(&args.image, &args.keys)?;
+    let manifest = reader.manifest().clone();
+    let wanted = |pid: i32| args.pids.is_empty() || args.pids.contains(&pid);
+    let held = |pid: &i32| manifest.processes.iter().any(|entry| entry.pid == *pid);
+    if let Some(pid) = args.pids.iter().find(|pid| !held(pid)) {
+        return Err(ToolError::NoProcess {
+            image: args.image.to_string(),
+            pid: *pid,
+        });
+    }
+    let mut text = if args.json {
+        String::from("{\"manifest\":") + &String::from_utf8_lossy(reader.manifest_json()) + ",\"processes\":["
+    } else {
+        image(&args.image.to_string(), &manifest)
+    };
+    let mut first = true;
+    for entry in &manifest.processes {
+        let Some(Item::State(state)) = reader.next_item()? else {
+            break;
+        };
+        if !wanted(entry.pid) {
+            continue;
+        }
+        if args.json {
+            state.parse()?; // so that it is JSON, and what we promise
+            text += if first { "" } else { "," };
+            text += &String::from_utf8_lossy(&state.json);
+        } else {
+            text += &one(entry, &state, args)?;
+        }
+        first = false;
+    }
+    if args.json {
+        return Ok(text + "]}\n");
+    }
+    Ok(plain_lines(&text))
+}
+
+fn one(entry: &ProcessEntry, state: &State, args: &ShowArgs) -> Result<String, ToolError> {
+    let mappings = if args.mappings {
+        Mappings::Each
+    } else {
+        Mappings::Summed
+    };
+    Ok(process::tree(entry, &state.parse()?, mappings))
+}
+
+// Writing to a String cannot fail: results of `writeln!` to one are dropped here and below.
+
+fn image(name: &str, manifest: &Manifest) -> String {
+    let mut text = format!("{name}\n");
+    let _ = writeln!(text, "  image        {}", manifest.image_id);
+    let _ = writeln!(
+        text,
+        "  instant      {} on {} (Linux {}), snapshot {}, by freezeframe {}",
+        utc(manifest.instant_unix_ns),
+        manifest.host,
+        manifest.kernel,
+        manifest.snapshot_id,
+        manifest.freezeframe_version,
+    );
+    if let Some(parent) = &manifest.parent {
+        let _ = writeln!(text, "  parent       {} ({})", parent.name, parent.image_id);
+    }
+    let threads: u64 = manifest
+        .processes
+        .iter()
+        .map(|entry| u64::from(entry.threads))
+        .sum();
+    let cores = manifest
+        .processes
+        .iter()
+        .fold(0_u64, |sum, entry| sum.saturating_add(entry.core_bytes));
+    let _ = writeln!(
+        text,
+        "  holds        {}, {}, {} of cores",
+        count(manifest.processes.len() as u64, "process", "processes"),
+        count(threads, "thread", "threads"),
+        bytes(cores),
+    );
+    for line in &manifest.not_captured {
+        let _ = writeln!(text, "  without      {line}");
+    }
+    text
+}
+
+/// Where pages are, in words.
+fn pages(pages: Pages) -> String {
+    let size = |pages: u64| bytes(pages.saturating_mul(PAGE));
+    let mut text = format!("{} here", size(pages.here));
+    if pages.elsewhere != 0 {
+        text += &format!(", {} in other cores", size(pages.elsewhere));
+    }
+    if pages.parent != 0 {
+        text += &format!(", {} in the parent", size(pages.parent));
+    }
+    text
+}
