@@ -93,7 +93,49 @@ impl<'a> Image<'a> {
         String::from_utf8_lossy(&self.blob(vma.path)).into_owned()
     }
 
-    fn blob(&self, blob: abi::Blob) -> Vec<u8> {
+    /// The descriptors of a process.
+    #[must_use]
+    pub fn fds(&self, process: &abi::ImageProcess) -> Vec<abi::ImageFd> {
+        (0..process.fd_count)
+            .map(|index| self.row(self.header.fds, process.first_fd + index))
+            .collect()
+    }
+
+    /// The open file that a descriptor refers to.
+    #[must_use]
+    pub fn open_file(&self, fd: &abi::ImageFd) -> abi::ImageFile {
+        self.row(self.header.files, fd.file)
+    }
+
+    /// The records in a blob.
+    ///
+    /// # Panics
+    ///
+    /// When it is not made of whole ones.
+    #[must_use]
+    pub fn records<T: Copy>(&self, blob: abi::Blob) -> Vec<T> {
+        let bytes = self.blob(blob);
+        assert_eq!(bytes.len() % size_of::<T>(), 0);
+        bytes
+            .chunks_exact(size_of::<T>())
+            // SAFETY: as many bytes as a `T`, and every record is made of integers alone.
+            .map(|bytes| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+            .collect()
+    }
+
+    /// The text in a blob.
+    #[must_use]
+    pub fn text(&self, blob: abi::Blob) -> String {
+        String::from_utf8_lossy(&self.blob(blob)).into_owned()
+    }
+
+    /// The bytes that a record points to.
+    ///
+    /// # Panics
+    ///
+    /// When they are not in the image.
+    #[must_use]
+    pub fn blob(&self, blob: abi::Blob) -> Vec<u8> {
         let mut bytes = vec![0; usize::try_from(blob.length).expect("short")];
         let at = self.header.blobs.offset + u64::from(blob.offset);
         self.file.read_exact_at(&mut bytes, at).expect("it is readable");
@@ -141,7 +183,13 @@ impl<'a> Image<'a> {
         found
     }
 
-    fn page(&self, index: u64) -> Vec<u64> {
+    /// A data page.
+    ///
+    /// # Panics
+    ///
+    /// When it is not there.
+    #[must_use]
+    pub fn page(&self, index: u64) -> Vec<u64> {
         assert!(index < self.header.data_pages);
         let mut bytes = [0; 4096];
         self.file

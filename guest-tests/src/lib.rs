@@ -8,8 +8,10 @@ use std::time::Duration;
 pub mod board;
 pub mod client;
 pub mod controller;
+pub mod cupboard;
 pub mod device;
 pub mod disk;
+pub mod drain;
 pub mod drift;
 pub mod held;
 pub mod image;
@@ -20,6 +22,7 @@ pub mod reset;
 pub mod sectors;
 pub mod target;
 pub mod ticks;
+pub mod unchanged;
 
 /// Runs a script to its end, and returns what it said.
 ///

@@ -62,6 +62,12 @@ impl Cores {
         ));
         Self { folder }
     }
+
+    /// Those that lie in a folder already.
+    #[must_use]
+    pub fn at(folder: String) -> Self {
+        Self { folder }
+    }
 }
 
 impl Drop for Cores {

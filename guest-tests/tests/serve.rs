@@ -27,7 +27,7 @@ fn the_daemon_counts_what_it_takes() {
     ]));
     assert_eq!(
         sh("tar tf /tmp/by-daemon.tar && rm /tmp/by-daemon.tar"),
-        format!("manifest.json\ncore.{pid}\n")
+        format!("manifest.json\nprocess.{pid}.json\ncore.{pid}\nBLAKE3SUMS\n")
     );
     let failed = freezeframe(&["take", "--pid", "4000000"]);
     assert_eq!(

@@ -1,6 +1,6 @@
 //! Memory of every kind that a process can have, still until it is told to change. Says on one line where each kind
 //! is; every line on its standard input makes it write a new pattern over all that it may write, and answer with a
-//! line. The word at address `a` after `n` changes is `a ^ n`; after none, `a`.
+//! line. The word at address `a` after `n` changes is `a ^ n`; after none, `a`. Usage: `menagerie [unmerged]`: without KSM.
 
 use std::io::BufRead as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -138,15 +138,22 @@ fn advise(kind: &Kind, advice: i32) {
     );
 }
 
+/// Unless it was told not to.
+fn let_merge(kind: &Kind) {
+    if std::env::args().nth(1).as_deref() != Some("unmerged") {
+        advise(kind, libc::MADV_MERGEABLE);
+    }
+}
+
 fn same_pages() -> Kind {
     let kind = plain("ksm");
-    advise(&kind, libc::MADV_MERGEABLE);
+    let_merge(&kind);
     kind
 }
 
 fn same_pages_again() -> Kind {
     let kind = plain("ksm_again");
-    advise(&kind, libc::MADV_MERGEABLE);
+    let_merge(&kind);
     kind
 }
 

@@ -14,6 +14,7 @@ mod swap;
 use guest_tests::device::{Device, How, Snapshot};
 use guest_tests::drift::Drift;
 use guest_tests::few;
+use guest_tests::unchanged::compare;
 use snap_common::abi;
 
 const LAZY: How = How {
@@ -55,10 +56,12 @@ fn assert_right(drift: &mut Drift, snapshot: &Snapshot, what: &str) {
     drift.assert_right();
 }
 
-/// So many snapshots in each way, all of which must be right. Returns how many pages were brought in from swap, before the
+/// So many snapshots in each way, all of which must be right, and each be right in what it says is unchanged since the one
+/// before. Returns how many pages were brought in from swap, before the
 /// stop and in it.
 fn all_are_right(drift: &mut Drift, rounds: usize) -> (u64, u64) {
     let (mut prefaulted, mut swapped_in) = (0, 0);
+    let mut before: Option<Snapshot> = None;
     for round in 0..rounds {
         for how in ways() {
             let snapshot = Device::open()
@@ -67,8 +70,15 @@ fn all_are_right(drift: &mut Drift, rounds: usize) -> (u64, u64) {
             assert_right(drift, &snapshot, &format!("round {round}, {how:?}"));
             prefaulted += snapshot.take.counts.pages_prefaulted;
             swapped_in += snapshot.take.counts.pages_swapped_in;
+            if let Some(before) = &before {
+                let compared = compare(before, &snapshot, drift.target.pid());
+                assert_eq!(compared.wrong, [0; 0], "round {round}, {how:?}: {compared:?}");
+                println!("{} of {} pages are unchanged", compared.unchanged, compared.pages);
+            }
+            before = Some(snapshot);
         }
     }
+    drop(before);
     assert_eq!(Device::open().open_snapshots(), 0, "nothing is left of them");
     (prefaulted, swapped_in)
 }

@@ -1,0 +1,75 @@
+//! Snapshots of a process that makes and gives back descriptors, timers and threads all the time.
+
+use guest_tests::device::{Device, How};
+use guest_tests::image::Image;
+use guest_tests::knob::Knob;
+use guest_tests::rounds;
+use guest_tests::target::Target;
+use snap_common::abi;
+
+/// What each had counted to at the instant: two positions, an eventfd, and the last byte in a pipe.
+fn counts(target: &Target, how: How) -> ([u64; 3], Option<u8>, u64) {
+    let snapshot = Device::open()
+        .take_how(&[target.pid()], how)
+        .unwrap_or_else(|failed| panic!("{failed:?}"));
+    let image = Image::open(&snapshot.file);
+    let fds = image.fds(&image.process(target.pid()));
+    assert!(fds.is_sorted_by_key(|fd| fd.fd));
+    let file = |name: &str| {
+        let number = i32::try_from(target.at(name)).unwrap();
+        let fd = fds.iter().find(|fd| fd.fd == number).expect("it is in the image");
+        image.open_file(fd)
+    };
+    let text = image.text(file("counter").text);
+    let count = text.lines().find_map(|line| line.strip_prefix("eventfd-count:"));
+    let count = u64::from_str_radix(count.expect("it says so").trim(), 16).unwrap();
+    let pipe = file("pipe");
+    assert_eq!(pipe.notes, 0);
+    let last = image.blob(pipe.pipe).last().copied();
+    (
+        [file("one").position, file("two").position, count],
+        last,
+        pipe.pipe.length.into(),
+    )
+}
+
+/// Each has as much as the one before it, or one less.
+fn fit(counts: ([u64; 3], Option<u8>, u64)) -> bool {
+    let ([one, two, events], last, _) = counts;
+    let behind = |before: u64, after: u64| after == before || after + 1 == before;
+    behind(one, two)
+        && behind(two, events)
+        && events + 1 >= one
+        && last.is_none_or(|last| {
+            [events, events.saturating_sub(1)]
+                .map(|count| count % 251)
+                .contains(&u64::from(last))
+        })
+}
+
+#[test]
+fn descriptors_are_of_one_instant() {
+    let target = Target::spawn("fidget", &[]);
+    let mut bytes = 0;
+    for freeze in [abi::FREEZE_SOFT, abi::FREEZE_IPI] {
+        for round in 0..rounds(20) {
+            let how = How {
+                freeze,
+                ..How::default()
+            };
+            let counts = counts(&target, how);
+            assert!(fit(counts), "{how:?}, round {round}: {counts:?}");
+            bytes += counts.2;
+        }
+    }
+    assert!(bytes > 0, "there was something in the pipe");
+}
+
+/// With nobody frozen, and no memory armed that would hold up who writes to it, they are of several instants.
+#[test]
+fn without_the_stop_they_are_not() {
+    let target = Target::spawn("fidget", &[]);
+    let _knobs = ["test_no_freeze", "test_no_arm"].map(|name| Knob::set(name, 1));
+    let found = (0..rounds(60)).any(|_| !fit(counts(&target, How::default())));
+    assert!(found, "every one of them fits");
+}

@@ -1,0 +1,222 @@
+//! Which pages an image says are unchanged since the snapshot before.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+
+use guest_tests::device::{Device, How, Snapshot};
+use guest_tests::image::Image;
+use guest_tests::knob::Knob;
+use guest_tests::target::Target;
+use guest_tests::unchanged::{compare, pages};
+use snap_common::abi;
+
+fn take(pids: &[i32], arm: u32) -> Snapshot {
+    Device::open()
+        .take_how(
+            pids,
+            How {
+                arm,
+                ..How::default()
+            },
+        )
+        .unwrap_or_else(|failed| panic!("{failed:?}"))
+}
+
+/// What the image says of the process: the parent, and `TRACK_*`.
+fn track(snapshot: &Snapshot, pid: i32) -> (u64, u32) {
+    let process = Image::open(&snapshot.file).process(pid);
+    (process.parent_id, process.track)
+}
+
+fn is_unchanged(snapshot: &Snapshot, pid: i32, address: u64) -> bool {
+    let image = Image::open(&snapshot.file);
+    pages(&image, pid, |flags| flags & abi::RUN_UNCHANGED != 0).contains_key(&address)
+}
+
+#[test]
+fn what_nobody_wrote_is_unchanged_and_what_somebody_wrote_is_not() {
+    assert_ne!(Device::open().info().features & abi::FEATURE_TRACK, 0);
+    for arm in [abi::ARM_LAZY, abi::ARM_PUD] {
+        let mut target = Target::spawn("menagerie", &["unmerged"]);
+        let pid = target.pid();
+        let first = take(&[pid], arm);
+        assert_eq!(track(&first, pid), (0, abi::TRACK_ON), "there was none before");
+        let none = compare(&first, &first, pid);
+        assert_eq!(none.unchanged, 0);
+        let second = take(&[pid], arm);
+        assert_eq!(track(&second, pid), (first.take.id, abi::TRACK_ON));
+        let still = compare(&first, &second, pid);
+        assert_eq!(still.wrong, [0; 0]);
+        // Its stack and what it said its line with may have changed.
+        assert!(still.unchanged * 10 >= still.pages * 8, "{still:?}");
+        assert!(target.ask().starts_with("changed"));
+        let third = take(&[pid], arm);
+        let changed = compare(&second, &third, pid);
+        assert_eq!(changed.wrong, [0; 0]);
+        for kind in [
+            "private",
+            "cow_file",
+            "cow_memfd",
+            "undumped",
+            "moved",
+            "torn",
+            "huge",
+            "pinned",
+        ] {
+            let start = target.at(kind);
+            let all = (start..)
+                .step_by(4096)
+                .take(usize::try_from(target.at(&format!("{kind}_pages"))).unwrap());
+            for address in all {
+                assert!(
+                    !is_unchanged(&third, pid, address),
+                    "{kind} at {address:#x} was written"
+                );
+            }
+        }
+        for kind in ["readonly", "inaccessible"] {
+            assert!(is_unchanged(&third, pid, target.at(kind)), "{kind} was not");
+        }
+        // What a device may write to is never called unchanged.
+        let fourth = take(&[pid], arm);
+        assert!(!is_unchanged(&fourth, pid, target.at("pinned")));
+        assert!(is_unchanged(&fourth, pid, target.at("private")));
+    }
+}
+
+#[test]
+fn one_word_by_ptrace_is_a_change() {
+    let target = Target::spawn("menagerie", &["unmerged"]);
+    let pid = target.pid();
+    let first = take(&[pid], abi::ARM_LAZY);
+    for kind in ["private", "readonly", "inaccessible"] {
+        let memory = fs::File::options()
+            .write(true)
+            .open(format!("/proc/{pid}/mem"))
+            .unwrap();
+        memory.write_all_at(&[1], target.at(kind)).unwrap();
+    }
+    let second = take(&[pid], abi::ARM_LAZY);
+    assert_eq!(compare(&first, &second, pid).wrong, [0; 0]);
+    for kind in ["private", "readonly", "inaccessible"] {
+        assert!(!is_unchanged(&second, pid, target.at(kind)), "{kind}");
+        assert!(
+            is_unchanged(&second, pid, target.at(kind) + 4096),
+            "{kind}, the page after"
+        );
+    }
+}
+
+#[test]
+fn a_failed_snapshot_is_no_parent() {
+    let target = Target::spawn("menagerie", &["unmerged"]);
+    let pid = target.pid();
+    let first = take(&[pid], abi::ARM_LAZY);
+    for phase in [abi_phase("prepare"), abi_phase("freeze_tasks")] {
+        let _fail = Knob::set("test_fail_phase", phase);
+        assert!(Device::open().take(&[pid], 0).is_err());
+    }
+    let second = take(&[pid], abi::ARM_LAZY);
+    assert_eq!(
+        track(&second, pid).0,
+        first.take.id,
+        "they did not come to the memory"
+    );
+    assert_eq!(compare(&first, &second, pid).wrong, [0; 0]);
+    for phase in [abi_phase("thaw_tasks"), abi_phase("finalize")] {
+        let fail = Knob::set("test_fail_phase", phase);
+        assert!(Device::open().take(&[pid], 0).is_err());
+        drop(fail);
+        let next = take(&[pid], abi::ARM_LAZY);
+        let (parent, _) = track(&next, pid);
+        assert_ne!(parent, first.take.id);
+        assert_ne!(
+            parent, second.take.id,
+            "after a failed one no image has the pages"
+        );
+    }
+}
+
+fn abi_phase(name: &str) -> i32 {
+    let all = snap_common::phase::Phase::ALL;
+    let index = all.iter().position(|phase| phase.name() == name);
+    i32::try_from(index.expect("there is such a phase")).unwrap()
+}
+
+/// CRIU and others use the same bits: what they began stays theirs.
+#[test]
+fn another_tracker_is_left_alone() {
+    let mut target = Target::spawn("menagerie", &["unmerged"]);
+    let pid = target.pid();
+    fs::write(format!("/proc/{pid}/clear_refs"), "4").unwrap();
+    let soft_dirty = |address: u64| {
+        let pagemap = fs::File::open(format!("/proc/{pid}/pagemap")).unwrap();
+        let mut entry = [0; 8];
+        pagemap.read_exact_at(&mut entry, address / 4096 * 8).unwrap();
+        u64::from_ne_bytes(entry) >> 55 & 1 == 1
+    };
+    let private = target.at("private");
+    assert!(!soft_dirty(private));
+    assert!(target.ask().starts_with("changed"));
+    assert!(soft_dirty(private));
+    for _ in 0..2 {
+        let snapshot = take(&[pid], abi::ARM_LAZY);
+        assert_eq!(track(&snapshot, pid), (0, abi::TRACK_FOREIGN));
+        assert!(soft_dirty(private), "it still sees what changed");
+        assert!(!is_unchanged(&snapshot, pid, target.at("readonly")));
+    }
+    // And one that comes after us.
+    let other = Target::spawn("menagerie", &["unmerged"]);
+    let first = take(&[other.pid()], abi::ARM_LAZY);
+    assert_eq!(track(&first, other.pid()).1, abi::TRACK_ON);
+    fs::write(format!("/proc/{}/clear_refs", other.pid()), "4").unwrap();
+    let second = take(&[other.pid()], abi::ARM_LAZY);
+    assert_eq!(track(&second, other.pid()), (0, abi::TRACK_FOREIGN));
+}
+
+/// How many pages are wrongly said to be unchanged when one region has taken the place of another.
+fn wrong_after_a_move() -> usize {
+    let mut target = Target::spawn("mover", &[]);
+    let pid = target.pid();
+    let first = take(&[pid], abi::ARM_LAZY);
+    // The flags of the mappings are those of the second.
+    let before = take(&[pid], abi::ARM_LAZY);
+    assert_eq!(compare(&first, &before, pid).wrong, [0; 0]);
+    assert_eq!(target.ask(), "moved 1\n");
+    let after = take(&[pid], abi::ARM_LAZY);
+    assert_eq!(track(&after, pid).0, before.take.id);
+    compare(&before, &after, pid).wrong.len()
+}
+
+#[test]
+fn what_was_moved_there_is_not_unchanged() {
+    assert_eq!(wrong_after_a_move(), 0);
+    let _knob = Knob::set("test_no_hook", 32);
+    let wrong = wrong_after_a_move();
+    assert!(
+        wrong > 1000,
+        "unseen, {wrong} pages are taken for those that were there"
+    );
+}
+
+/// KSM puts a page that many have in place of one, and tells nobody.
+#[test]
+fn a_process_whose_pages_are_merged_is_not_tracked() {
+    let target = Target::spawn("menagerie", &[]);
+    let pid = target.pid();
+    for _ in 0..2 {
+        assert_eq!(track(&take(&[pid], abi::ARM_LAZY), pid), (0, abi::TRACK_MERGED));
+    }
+}
+
+#[test]
+fn eager_snapshots_do_not_track() {
+    let target = Target::spawn("menagerie", &["unmerged"]);
+    let pid = target.pid();
+    let first = take(&[pid], abi::ARM_LAZY);
+    let eager = take(&[pid], abi::ARM_EAGER);
+    assert_eq!(track(&eager, pid), (0, abi::TRACK_EAGER));
+    // What it armed is compared with nothing: the bits say what changed since the first, and that is not the last any more.
+    let third = take(&[pid], abi::ARM_LAZY);
+    assert_ne!(track(&third, pid).0, first.take.id);
+}
