@@ -34,6 +34,9 @@ pub const BASE: &[&str] = &[
 /// What the guest's image needs besides where we are not root: files of its users, made in a user namespace.
 pub const NOT_ROOT: &[&str] = &["uidmap"];
 
+/// The tools that the host's tests open images with, besides.
+pub const FORMATS: &[&str] = &["age", "b3sum", "lz4"];
+
 /// What `cargo xtask lint` needs besides.
 pub const LINT: &[&str] = &["clang-format", "shellcheck"];
 

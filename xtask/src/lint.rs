@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 
 use crate::setup::{self, Need};
-use crate::{build, paths, run, step};
+use crate::{build, cargo_tool, paths, run, step};
 
 /// Formatting, clippy, clang-format, shellcheck, cargo-deny, and the dashboard against Grafana's types.
 #[derive(clap::Args)]
@@ -24,7 +24,7 @@ pub fn run(_: &Args) -> Result<ExitCode> {
         let _lock = step::lock()?;
         setup::ensure(&[Need::Bpf, Need::Lint])?;
         build::bpf()?;
-        ensure_cargo_deny()?;
+        cargo_tool::ensure("cargo-deny", DENY_VERSION, &[])?;
     }
     let checks: [(&str, Check); 6] = [
         ("rustfmt", rustfmt),
@@ -50,6 +50,9 @@ pub fn run(_: &Args) -> Result<ExitCode> {
 
 fn rustfmt() -> Result<()> {
     run::shown(build::cargo().args(["fmt", "--all", "--check"]))
+        .and_then(|()| {
+            run::shown(build::cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))
+        })
         .context("`cargo fmt --all` puts it right; where cargo knows no fmt: rustup component add rustfmt")
 }
 
@@ -82,27 +85,6 @@ fn shellcheck() -> Result<()> {
         name.ends_with(".sh") || name == ".ci/run" || packaged.iter().any(|folder| name.starts_with(folder))
     })?;
     run::shown(Command::new("shellcheck").args(files))
-}
-
-/// Builds cargo-deny, which Debian does not have.
-fn ensure_cargo_deny() -> Result<()> {
-    let deny = paths::tools().join("bin/cargo-deny");
-    step::cached("cargo-deny", step::key(DENY_VERSION), &deny, || {
-        let mut cargo = build::cargo();
-        cargo.args([
-            "install",
-            "cargo-deny",
-            "--locked",
-            "--force",
-            // It runs for a second, and takes minutes to optimize.
-            "--debug",
-            "--version",
-            DENY_VERSION,
-        ]);
-        cargo.arg("--root").arg(paths::tools());
-        cargo.arg("--target-dir").arg(paths::cache().join("cargo-deny"));
-        run::logged("cargo-deny", &mut cargo)
-    })
 }
 
 /// Licences, sources and bans. Advisories are a matter of the day and not of the commit, and need GitHub:

@@ -6,10 +6,12 @@
 mod apt;
 mod bench;
 mod build;
+mod cargo_tool;
 mod criu;
 mod debug_kernel;
 mod demo;
 mod emulator;
+mod fuzz;
 mod guest;
 mod host;
 mod image;
@@ -57,6 +59,8 @@ enum Verb {
     Bench(bench::Args),
     /// The guest suites for longer
     Soak(soak::Args),
+    /// The readers of archives against inputs that nobody thought of
+    Fuzz(fuzz::Args),
     /// Every check that needs no run: formatting, clippy, shellcheck, cargo-deny and others
     Lint(lint::Args),
 }
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Soak(args) => soak::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Lint(args) => lint::run(&args),
     };
     result.unwrap_or_else(|error| {

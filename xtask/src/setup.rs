@@ -29,6 +29,8 @@ pub enum Need {
     Bpf,
     /// The tools of `cargo xtask lint`.
     Lint,
+    /// The tools of the formats that images are in.
+    Formats,
     /// criu, for `cargo xtask bench`: done without where the mirror does not have it.
     Criu,
 }
@@ -43,7 +45,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let _lock = step::lock()?;
     step::timed("setup", || {
-        ensure(&[Need::Guest, Need::Bpf, Need::Lint, Need::Criu])
+        ensure(&[Need::Guest, Need::Bpf, Need::Lint, Need::Formats, Need::Criu])
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -63,6 +65,9 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
         if !run::on_path("npm") {
             packages.push("npm");
         }
+    }
+    if needs.contains(&Need::Formats) {
+        packages.extend(host::FORMATS);
     }
     if needs.contains(&Need::Guest) && !host::is_root() {
         packages.extend(host::NOT_ROOT);

@@ -1,15 +1,18 @@
-//! `cargo xtask soak`: the guest suites, told to take their time.
+//! `cargo xtask soak`: the guest suites, told to take their time, and the fuzz targets with them.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::kernel::Series;
 use crate::suite::{self, Extent, Settings, Tally};
-use crate::test;
+use crate::{fuzz, test};
 
-/// The guest suites with FF_SOAK=1: the same tests, for much longer.
+/// How long each fuzz target runs.
+const FUZZ_SECONDS: u64 = 1800;
+
+/// The guest suites with FF_SOAK=1: the same tests, for much longer, behind the fuzz targets.
 #[derive(clap::Args)]
 pub struct Args {
     /// One kernel only [default: every supported one]
@@ -39,6 +42,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         timeout: Duration::from_secs(args.timeout),
     };
     let mut tally = Tally::default();
+    if args.only.is_none() {
+        let started = Instant::now();
+        tally.count("fuzz", fuzz::every(FUZZ_SECONDS), started);
+    }
     test::guests(args.kernel, args.only.as_deref(), &settings, &mut tally)?;
     Ok(if tally.finish() {
         ExitCode::SUCCESS

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::kernel::Series;
 use crate::setup::{self, Need};
 use crate::suite::{self, Extent, Settings, Tally};
-use crate::{build, run, step};
+use crate::{build, cargo_tool, run, step};
 
 /// Runs the tests; the last line counts the suites that passed and failed.
 #[derive(clap::Args)]
@@ -54,13 +54,22 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
+/// The S3 server that images are written to.
+const GARAGE_VERSION: &str = "2.5.0";
+
 /// The tests of the default members, and of the library that the suites share.
 fn host() -> Result<()> {
-    {
+    let garage = {
         let _lock = step::lock()?;
+        setup::ensure(&[Need::Bpf, Need::Formats])?;
         build::bpf()?;
-    }
-    run::shown(build::cargo().arg("test"))?;
+        cargo_tool::ensure(
+            "garage",
+            GARAGE_VERSION,
+            &["--no-default-features", "--features", "bundled-libs,sqlite"],
+        )?
+    };
+    run::shown(build::cargo().arg("test").env("FREEZEFRAME_GARAGE", garage))?;
     run::shown(build::cargo().args(["test", "--package", "guest-tests", "--lib"]))
 }
 
