@@ -25,7 +25,8 @@ void ff_block_free(struct ff_block *block)
 {
 	u32 index;
 
-	for_each_set_bit(index, block->held, PTRS_PER_PTE) put_page(block->pages[index]);
+	for_each_set_bit(index, block->held, PTRS_PER_PTE)
+		put_page(block->pages[index]);
 	free_page((unsigned long)block->pages);
 	kfree(block);
 }
@@ -101,8 +102,7 @@ void ff_block_forget(struct ff_shared *shared, struct ff_block *block)
 {
 	u32 index;
 
-	for_each_set_bit(index, block->armed, PTRS_PER_PTE)
-	{
+	for_each_set_bit(index, block->armed, PTRS_PER_PTE) {
 		struct page *page = block->pages[index];
 
 		if (page_folio(page)->mapping == shared->mapping)

@@ -28,7 +28,8 @@ void ff_leaf_free(struct ff_leaf *leaf)
 {
 	u32 index;
 
-	for_each_set_bit(index, leaf->held, PTRS_PER_PTE) put_page(leaf->pages[index]);
+	for_each_set_bit(index, leaf->held, PTRS_PER_PTE)
+		put_page(leaf->pages[index]);
 	free_page((unsigned long)leaf->pages);
 	kfree(leaf);
 }

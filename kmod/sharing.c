@@ -112,8 +112,7 @@ static void ff_shared_copy_large(struct ff_shared *shared, pgoff_t first, pgoff_
 		u32 index;
 
 		spin_lock(&block->lock);
-		for_each_set_bit(index, block->armed, PTRS_PER_PTE)
-		{
+		for_each_set_bit(index, block->armed, PTRS_PER_PTE) {
 			if (PageCompound(block->pages[index]) && block->first + index >= first &&
 			    block->first + index <= last)
 				ff_block_copy(shared, block, index, index + 1, NULL, FF_PATH_FILE);
