@@ -4,7 +4,7 @@
 
 #include "snapshot.h"
 
-/* Lays out the tables that stand before the pages (see freezeframe.h). After the window. */
+/* Lays out the tables that stand before the pages (see freezeframe_image.h). After the window. */
 int ff_image_build(struct ff_snapshot *snap);
 
 #endif

@@ -13,9 +13,11 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
-/// The header without comments.
+/// The two headers without comments.
 fn header() -> String {
-    let text = fs::read_to_string(root().join("kmod/freezeframe.h")).expect("the header is there");
+    let text = ["kmod/freezeframe.h", "kmod/freezeframe_image.h"]
+        .map(|path| fs::read_to_string(root().join(path)).expect("the header is there"))
+        .concat();
     let mut bare = String::new();
     let mut rest = text.as_str();
     while let Some((before, after)) = rest.split_once("/*") {
