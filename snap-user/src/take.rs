@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use rustix::time::{ClockId, clock_gettime};
 use snap_common::phase::Phase;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::device::{Device, DeviceError, DiskCall, Snapshot, Target};
 use crate::disk::ask::Wish;
@@ -58,6 +58,8 @@ pub struct Request {
 ///
 /// See [`DeviceError`] and [`StreamError`]; what cannot be written is found before anything is frozen.
 pub async fn take(request: &Request) -> anyhow::Result<Report> {
+    // Before anything begins.
+    let interrupts = Interrupts::catch()?;
     let cancel = Cancel::new();
     let far = Arc::new(Mutex::new(None));
     let work = by_whoever_can(request, &cancel, &far);
@@ -71,8 +73,7 @@ pub async fn take(request: &Request) -> anyhow::Result<Report> {
     tokio::select! {
         report = &mut work => report,
         () = showing => unreachable!("it is shown until it is over"),
-        name = interrupted() => {
-            let name = name?;
+        name = interrupts.wait() => {
             cancel.cancel();
             match work.await {
                 Ok(report) => Ok(report), // it was over already
@@ -297,14 +298,41 @@ fn reclaiming(
     take()
 }
 
-/// Waits for the signals that a user stops us with; then everything is dropped in order.
-pub(crate) async fn interrupted() -> anyhow::Result<&'static str> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
-    let mut hang_up = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
-    Ok(tokio::select! {
-        _ = interrupt.recv() => "interrupted",
-        _ = terminate.recv() => "terminated",
-        _ = hang_up.recv() => "the terminal is gone",
-    })
+/// The signals that a user stops us with, caught from the moment that this is made.
+pub(crate) struct Interrupts([(Signal, &'static str); 3]);
+
+impl Interrupts {
+    /// Catches them.
+    pub(crate) fn catch() -> anyhow::Result<Self> {
+        Ok(Self([
+            (
+                signal(SignalKind::interrupt()).context("cannot catch SIGINT")?,
+                "interrupted",
+            ),
+            (
+                signal(SignalKind::terminate()).context("cannot catch SIGTERM")?,
+                "terminated",
+            ),
+            (
+                signal(SignalKind::hangup()).context("cannot catch SIGHUP")?,
+                "the terminal is gone",
+            ),
+        ]))
+    }
+
+    /// Waits for one of them.
+    pub(crate) async fn wait(mut self) -> &'static str {
+        let Self(
+            [
+                (interrupt, interrupted),
+                (terminate, terminated),
+                (hang_up, hung_up),
+            ],
+        ) = &mut self;
+        tokio::select! {
+            _ = interrupt.recv() => interrupted,
+            _ = terminate.recv() => terminated,
+            _ = hang_up.recv() => hung_up,
+        }
+    }
 }

@@ -21,6 +21,7 @@ use self::scratch::{Left, Scratch};
 use crate::archive::read::ReadError;
 use crate::exit::Exit;
 use crate::output::OutputError;
+use crate::take::Interrupts;
 
 /// The commands about archives.
 #[derive(Debug, Subcommand)]
@@ -91,6 +92,8 @@ const FAILED: &str = "the thread that read the archive failed";
 ///
 /// See [`ToolError`].
 pub async fn run(command: ToolCommand) -> anyhow::Result<Exit> {
+    // Before the work begins.
+    let interrupts = Interrupts::catch()?;
     let scratch = Scratch::default();
     let ours = scratch.clone();
     let (sender, mut receiver) = tokio::sync::oneshot::channel();
@@ -103,9 +106,8 @@ pub async fn run(command: ToolCommand) -> anyhow::Result<Exit> {
         (&mut receiver).await.context(FAILED)?
     };
     tokio::select! {
-        biased; // signals are caught before the work begins
-        name = crate::take::interrupted() => match scratch.abandon() {
-            Left::Nothing => anyhow::bail!("{}; nothing was written", name?),
+        name = interrupts.wait() => match scratch.abandon() {
+            Left::Nothing => anyhow::bail!("{name}; nothing was written"),
             Left::Whole => {}
         },
         result = work => {
