@@ -8,6 +8,7 @@ use std::time::Duration;
 pub mod board;
 pub mod client;
 pub mod controller;
+pub mod criu;
 pub mod cupboard;
 pub mod device;
 pub mod disk;

@@ -9,6 +9,7 @@ mod afterwards;
 mod agreement;
 mod disk;
 mod document;
+mod drain;
 mod goals;
 mod json;
 mod plot;
@@ -32,6 +33,8 @@ enum What {
     Window(window::Args),
     /// How long writers to disk stand still, and what they pay afterwards: beside fsfreeze and LVM's snapshots
     Disk(disk::Args),
+    /// How fast and how large images are, and what they cost meanwhile: beside dd, zstd, age, gcore and criu
+    Drain(drain::Args),
 }
 
 /// Runs the verb.
@@ -39,5 +42,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.what {
         What::Window(args) => window::run(args),
         What::Disk(args) => disk::run(args),
+        What::Drain(args) => drain::run(args),
     }
 }

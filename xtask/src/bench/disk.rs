@@ -119,14 +119,15 @@ fn pack(dir: &PathBuf) -> Result<()> {
     Ok(fs::write(dir.join("run.sh"), RUN)?)
 }
 
-fn parse(text: &str) -> Result<Vec<Value>> {
+/// The samples of a run.
+pub(super) fn parse(text: &str) -> Result<Vec<Value>> {
     text.lines()
         .map(|line| serde_json::from_str(line).context("a line is no JSON"))
         .collect()
 }
 
 /// The figures of the samples that have these values.
-fn figures(samples: &[Value], wanted: &[(&str, &str)], figure: &str) -> Vec<u64> {
+pub(super) fn figures(samples: &[Value], wanted: &[(&str, &str)], figure: &str) -> Vec<u64> {
     samples
         .iter()
         .filter(|sample| wanted.iter().all(|(name, value)| sample[*name] == *value))
@@ -152,7 +153,8 @@ fn beside(ours: &[u64], theirs: &[u64]) -> String {
     }
 }
 
-fn spread(samples: &[u64]) -> String {
+/// The spread of times.
+pub(super) fn spread(samples: &[u64]) -> String {
     Spread::of(samples).map_or_else(|| NOTHING.to_owned(), |spread| spread.to_string())
 }
 

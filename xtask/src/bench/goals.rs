@@ -33,7 +33,8 @@ impl Goal {
     }
 }
 
-const fn verdict(reached: Option<bool>) -> &'static str {
+/// How a goal did.
+pub(super) const fn verdict(reached: Option<bool>) -> &'static str {
     match reached {
         Some(true) => "reached",
         Some(false) => "**missed**",

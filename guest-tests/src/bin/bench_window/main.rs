@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-mod criu;
 mod hoard;
 mod out;
 mod redis;
 mod take;
 
-use criu::Criu;
+use guest_tests::criu::Criu;
 use hoard::Hoard;
 use out::Out;
 use redis::Redis;

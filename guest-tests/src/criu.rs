@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use guest_tests::sh;
+use crate::sh;
 
 const ROOT: &str = "/var/tmp/criu";
 
@@ -15,6 +15,7 @@ pub struct Criu;
 
 impl Criu {
     /// Unpacks its root.
+    #[must_use]
     pub fn unpack(tar: &str) -> Self {
         sh(&format!("mkdir -p {ROOT} && tar -C {ROOT} -xf {tar}"));
         Self
@@ -31,7 +32,11 @@ impl Criu {
     }
 
     /// What it calls itself.
-    #[expect(clippy::unused_self, reason = "only who has unpacked it may ask")]
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[must_use]
     pub fn version(&self) -> String {
         let output = Self::command().arg("--version").output().expect("criu runs");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -39,8 +44,22 @@ impl Criu {
     }
 
     /// Dumps a process, which runs on; how long it was frozen, in nanoseconds.
-    #[expect(clippy::unused_self, reason = "as above")]
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be dumped.
+    #[must_use]
     pub fn dump(&self, pid: u32) -> u64 {
+        let (frozen, ()) = self.dump_and(pid, |_| ());
+        frozen
+    }
+
+    /// The same, and looks at the folder with the images before it goes.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be dumped.
+    pub fn dump_and<T>(&self, pid: u32, look: impl FnOnce(&str) -> T) -> (u64, T) {
         fs::create_dir_all(IMAGES).expect("there is room");
         let output = Self::command()
             .args(["dump", "--tree", &pid.to_string(), "--images-dir", IMAGES])
@@ -50,6 +69,7 @@ impl Criu {
         let said =
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
+        let seen = look(IMAGES);
         fs::remove_dir_all(IMAGES).expect("it was made above");
         let frozen = said
             .lines()
@@ -58,6 +78,6 @@ impl Criu {
         let usec: u64 = usec
             .and_then(|word| word.parse().ok())
             .unwrap_or_else(|| panic!("{said}"));
-        usec * 1000
+        (usec * 1000, seen)
     }
 }

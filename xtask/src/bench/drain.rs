@@ -1,0 +1,155 @@
+//! `cargo xtask bench drain`: one guest run, the samples it left, and the tables made of them.
+
+mod goals;
+mod tables;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::bench::disk::parse;
+use crate::bench::window::copy;
+use crate::guest;
+use crate::job::Job;
+use crate::kernel::Series;
+use crate::module::{self, Variant};
+use crate::setup::{self, Need};
+use crate::{build, criu, paths, qemu, step, suite};
+
+/// Measures how fast images are written, what that takes of memory and costs writers, and how large they are: beside dd, zstd and age on the
+/// same bytes, and beside gcore and criu of the same process.
+///
+/// Compare within one run only: a guest without KVM is slow, and slower on a busy machine.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The guest's kernel
+    #[arg(long, value_enum, default_value = "6.12")]
+    kernel: Series,
+    /// Samples of each kind
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: u32,
+    /// Write docs/performance-drain.md
+    #[arg(long)]
+    write_docs: bool,
+    /// Measure nothing: the tables of the last run again, which had as many rounds
+    #[arg(long)]
+    again: bool,
+}
+
+/// What the guest leaves.
+const SAMPLES: &str = "samples.jsonl";
+
+const RUN: &str = "#!/bin/sh\nexport PATH=\"$PWD/bin:$PATH\"\n\
+                   exec bench_drain \"$FF_BENCH_ROUNDS\" $(ls \"$PWD/criu.tar\" 2>/dev/null)\n";
+
+/// Runs the verb.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let out = paths::guest().join(format!("bench-drain-{}", args.kernel.name()));
+    if !args.again {
+        let code = measure(args, &out)?;
+        if code != 0 {
+            return Ok(ExitCode::from(code));
+        }
+    }
+    let path = out.join(SAMPLES);
+    let text = fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}; run without --again", path.display()))?;
+    let samples = parse(&text).with_context(|| format!("cannot use {}", path.display()))?;
+    let tables = [goals::table(&samples)]
+        .into_iter()
+        .chain(tables::all(&samples))
+        .map(|table| table.to_string())
+        .collect::<Vec<_>>()
+        .join("\n");
+    println!("\n{tables}");
+    if args.write_docs {
+        let path = paths::root().join("docs/performance-drain.md");
+        let text = document(
+            args,
+            qemu::accel(&args.kernel.unpacked()?)?.name(),
+            &samples,
+            &tables,
+        );
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        println!("wrote {}", paths::from_here(&path).display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn document(args: &Args, accel: &str, samples: &[Value], tables: &str) -> String {
+    let command = format!(
+        "cargo xtask bench drain --kernel {} --rounds {}",
+        args.kernel.name(),
+        args.rounds
+    );
+    let guest = samples.iter().find(|sample| sample["what"] == "guest");
+    let said = |name: &str| {
+        let text = guest.and_then(|guest| guest[name].as_str());
+        text.unwrap_or("(not measured)").to_owned()
+    };
+    format!(
+        "# Performance: images\n\n\
+         <!-- Written by `{command} --write-docs`. -->\n\n\
+         How fast an image goes where it is wanted, beside `dd`, `zstd -T0` and `age` on the same bytes; what that takes of memory, and costs\n\
+         those who write meanwhile; and how large images are, beside `gcore` and criu of the same process. All of it is measured in one\n\
+         guest, the methods in turn, everything in a tmpfs. Misses are published as misses.\n\n\
+         `{command}`: {} samples of each kind; kernel {} in a guest with {} processors under {accel}; zstd {}, age {}, gdb {}, criu {}.\n\n\
+         Under TCG the processor is emulated: trust the ratios within this run, not the times, and those only as far as both sides do\n\
+         the same kind of work. A copy by the kernel is a handful of emulated instructions for each eight bytes. The sums (BLAKE3), and the\n\
+         encryption (ChaCha20-Poly1305) are arithmetic in vector registers, of which each instruction becomes a call or a dozen instructions: they\n\
+         are slower by a factor of twenty or more, and a copy by two or three. So an image to `/dev/null`, of which `BLAKE3SUMS` has to be\n\
+         reckoned, is as fast there as BLAKE3 on one processor, whatever else is done; `read and BLAKE3` shows how fast that is.\n\n\
+         {tables}",
+        args.rounds,
+        said("kernel"),
+        said("processors"),
+        said("zstd"),
+        said("age"),
+        said("gdb"),
+        said("criu"),
+    )
+}
+
+fn measure(args: &Args, out: &Path) -> Result<u8> {
+    if args.rounds == 0 {
+        bail!("--rounds 0 measures nothing");
+    }
+    let dir = paths::guest().join("bench-drain");
+    let mut job = Job::new(dir.clone(), args.kernel);
+    {
+        let _lock = step::lock()?;
+        setup::ensure(&[Need::Guest, Need::Bpf, Need::Criu])?;
+        build::controller()?;
+        job.controller = Some(paths::controller());
+        job.module = Some(module::build(args.kernel, Variant::Release)?);
+        pack(&dir)?;
+    }
+    job.env
+        .push(("FF_BENCH_ROUNDS".to_owned(), args.rounds.to_string()));
+    // The largest process, an image of it, and the room that a take wants for copies.
+    job.mem_mib = 4096;
+    job.timeout = Duration::from_secs(7200);
+    job.out = out.to_owned();
+    Ok(guest::report(&job, &job.run()?))
+}
+
+/// Makes the job's directory.
+fn pack(dir: &PathBuf) -> Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    fs::create_dir_all(dir.join("bin"))?;
+    for (name, executable) in suite::programs()? {
+        if ["larder", "bench_drain"].contains(&name.as_str()) {
+            copy(&executable, dir.join("bin").join(name))?;
+        }
+    }
+    if criu::path().exists() {
+        copy(&criu::path(), dir.join("criu.tar"))?;
+    }
+    Ok(fs::write(dir.join("run.sh"), RUN)?)
+}
