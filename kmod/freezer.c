@@ -282,13 +282,14 @@ int ff_freezer_check(struct ff_snapshot *snap)
 
 	spin_lock(&snap->freezer.lock);
 	list_for_each_entry(thread, &snap->freezer.threads, link) {
-		if (thread->state == FF_THREAD_PARKED)
+		if (thread->image.state == FF_THREAD_PARKED)
 			counts->threads_parked++;
-		else if (thread->state == FF_THREAD_KERNEL)
+		else if (thread->image.state == FF_THREAD_KERNEL)
 			counts->threads_kernel++;
-		else if (thread->state == FF_THREAD_ASLEEP)
+		else if (thread->image.state == FF_THREAD_ASLEEP)
 			counts->threads_asleep++;
-		if (thread->state == FF_THREAD_ASLEEP && thread->switches != thread->task->nvcsw + thread->task->nivcsw)
+		if (thread->image.state == FF_THREAD_ASLEEP &&
+		    thread->switches != thread->task->nvcsw + thread->task->nivcsw)
 			counts->threads_woken++;
 	}
 	spin_unlock(&snap->freezer.lock);

@@ -147,14 +147,12 @@ int ff_regs_copy(struct ff_snapshot *snap)
 {
 	struct ff_thread *thread;
 
-	/* No lock: threads are only ever added at the tail, and what is found here was there before the freeze ended.
-	 */
+	/* No lock, and those whose state was noted: see ff_state_note(). */
 	list_for_each_entry(thread, &snap->freezer.threads, link) {
 		struct task_struct *task = thread->task;
 
-		if (!thread->state)
+		if (!thread->image.state)
 			continue;
-		thread->image.state = thread->state;
 		thread->image.sigblocked = task->blocked.sig[0];
 		thread->image.sigpending = task->pending.signal.sig[0];
 		BUILD_BUG_ON(sizeof(thread->image.comm) != sizeof(task->comm));

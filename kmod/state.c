@@ -133,10 +133,16 @@ static void ff_state_note(struct ff_snapshot *snap)
 
 	for (index = 0; index < snap->process_count; index++)
 		ff_process_note(snap, &snap->processes[index]);
-	/* No lock: see ff_regs_copy(). */
+	/*
+	 * No lock: threads are only ever added at the tail, and who is found here was there before the freeze ended.
+	 * But for the kernel's workers, which nothing freezes: those that are born from here on are not of the instant.
+	 */
 	list_for_each_entry(thread, &snap->freezer.threads, link) {
-		if (thread->state)
+		u32 state = READ_ONCE(thread->state);
+
+		if (state)
 			ff_thread_note(snap, thread);
+		thread->image.state = state;
 	}
 }
 
@@ -350,7 +356,7 @@ int ff_state_resolve(struct ff_snapshot *snap)
 	list_for_each_entry(thread, &snap->freezer.threads, link) {
 		if (err)
 			break;
-		if (thread->state)
+		if (thread->image.state)
 			err = ff_thread_resolve(snap, thread);
 	}
 	if (!err)

@@ -66,9 +66,9 @@ static void ff_trace_stop(struct ff_snapshot *snap)
 	u32 index;
 
 	list_for_each_entry(thread, &snap->freezer.threads, link) {
-		if (thread->state)
-			trace_freezeframe_task_still(snap->id, thread->task->pid, thread->task->tgid, thread->state,
-						     thread->asked_ns, thread->still_ns);
+		if (thread->image.state)
+			trace_freezeframe_task_still(snap->id, thread->task->pid, thread->task->tgid,
+						     thread->image.state, thread->asked_ns, thread->still_ns);
 	}
 	for (index = 0; index < snap->space_count; index++) {
 		struct ff_space *space = &snap->spaces[index];

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use guest_tests::controller::{Daemon, freezeframe, oracle, report};
 use guest_tests::device::Device;
 use guest_tests::memory::{Cores, Memory};
+use guest_tests::oracle::Oracle;
 use guest_tests::target::Target;
 use guest_tests::{patience, sh};
 use serde_json::Value;
@@ -246,9 +247,11 @@ fn the_daemon_tells_how_far_it_is_and_cancels() {
 #[test]
 fn past_its_memory_the_snapshot_gives_way() {
     let folder = Folder::new("/tmp/memory");
-    // It writes all of its pages over and over: each of them is copied once.
-    let target = Target::spawn("oracle", &["4096", "small"]);
-    target.assert_runs();
+    // It writes all of its pages over and over: each of them is copied once. Until it has written a page for the
+    // second time, it shares that with its child, and the snapshot is not the only one that has it.
+    let oracle = Oracle::spawn(4096, "small");
+    oracle.overwritten();
+    let target = &oracle.target;
     let pid = target.pid().to_string();
     let child = slow(
         &pid,

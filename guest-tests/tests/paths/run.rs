@@ -68,6 +68,7 @@ pub fn attempt(case: &Case, kind: &str, how: How) -> Result<Outcome, Failed> {
         assert_between(&snapshot, &answer, &name);
         assert_eq!(target.ask(), "right\n", "{name}");
     }
+    assert_threads(&snapshot, &name);
     let wrong = wrong(&target, &snapshot, kind);
     drop(target); // before its disk and its swap
     drop((swap, disk));
@@ -104,6 +105,14 @@ fn assert_between(snapshot: &Snapshot, answer: &str, name: &str) {
         window < said["begin"] && said["end"] < end,
         "{name}: {window} {said:?} {end}"
     );
+}
+
+/// The image has the threads that stood still, and none that was born since: the kernel may make workers at any time.
+fn assert_threads(snapshot: &Snapshot, name: &str) {
+    let counts = &snapshot.take.counts;
+    let still = counts.threads_parked + counts.threads_asleep + counts.threads_kernel;
+    let image = Image::open(&snapshot.file);
+    assert_eq!(image.header.threads.count, still, "{name}");
 }
 
 /// The pages of the region that are not in the image as the target had them at the instant.
