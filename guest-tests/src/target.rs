@@ -98,7 +98,7 @@ impl Target {
     ///
     /// When it does not listen or answer.
     pub fn ask(&mut self) -> String {
-        self.input.write_all(b"\n").expect("the target listens");
+        self.nudge();
         self.hear()
     }
 
@@ -110,6 +110,32 @@ impl Target {
     pub fn tell(&mut self, line: &str) -> String {
         writeln!(self.input, "{line}").expect("the target listens");
         self.hear()
+    }
+
+    /// Waits until it has exited. Its files may be open for longer: a snapshot that is being taken holds them.
+    ///
+    /// # Panics
+    ///
+    /// When it does not exit.
+    pub fn assert_exits(&mut self) {
+        let begin = Instant::now();
+        while self.child.try_wait().expect("it is ours").is_none() {
+            assert!(
+                begin.elapsed() < patience(60),
+                "the target {} goes on",
+                self.pid()
+            );
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Tells it to go on.
+    ///
+    /// # Panics
+    ///
+    /// When it does not listen.
+    pub fn nudge(&mut self) {
+        self.input.write_all(b"\n").expect("the target listens");
     }
 
     /// Its process id.
