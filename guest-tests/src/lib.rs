@@ -14,6 +14,7 @@ pub mod device;
 pub mod disk;
 pub mod drain;
 pub mod drift;
+pub mod garage;
 pub mod held;
 pub mod image;
 pub mod knob;

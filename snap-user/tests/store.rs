@@ -1,7 +1,6 @@
-//! Images in an object store: a real server, Garage, on this machine. It is the program that `FREEZEFRAME_GARAGE` names, or `garage`.
+//! Images in an object store: a real server, Garage, on this machine.
 
 mod conditions;
-mod garage;
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -15,15 +14,21 @@ use freezeframe::stream::progress::{Progress, Stage};
 use freezeframe::stream::sink::{Destination, Sink};
 use freezeframe::stream::store::{ObjectError, Settings};
 use freezeframe::stream::{Cancel, StreamError, Writer, pipeline};
+use guest_tests::garage::{BUCKET, Garage};
 
 use self::conditions::Conditions;
-use self::garage::{BUCKET, Garage};
 
 const OPTIONS: StreamOptions = StreamOptions {
     compression: Compression::None,
     encryption: freezeframe::stream::encrypt::Encryption::None,
     rate: None,
 };
+
+/// What a user has in the environment.
+fn settings(garage: &Garage) -> Settings {
+    let variables = garage.environment();
+    variables.map(|(name, value)| (name.to_owned(), value)).collect()
+}
 
 fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 7_u64;
@@ -65,7 +70,7 @@ async fn store(sink: Sink, options: &StreamOptions, bytes: &Bytes) -> Result<u64
 #[tokio::test]
 async fn what_is_stored_is_read_back() {
     let garage = Garage::start();
-    let settings = garage.settings();
+    let settings = settings(&garage);
     let bytes = Bytes::from(noise(27 << 20));
     let compressed = StreamOptions {
         compression: Compression::Lz4,
@@ -89,7 +94,7 @@ async fn what_is_stored_is_read_back() {
 #[tokio::test]
 async fn an_object_is_never_replaced() {
     let garage = Garage::start();
-    let settings = garage.settings();
+    let settings = settings(&garage);
     let (first, second) = (Bytes::from_static(b"first"), Bytes::from_static(b"second"));
     let both = (
         sink(&settings, "image").await.unwrap(),
@@ -121,7 +126,7 @@ async fn an_object_is_never_replaced() {
 #[tokio::test]
 async fn what_is_given_up_leaves_nothing() {
     let garage = Garage::start();
-    let settings = garage.settings();
+    let settings = settings(&garage);
     // Nobody ever wrote to it.
     drop(sink(&settings, "image").await.unwrap());
     assert_eq!(garage.objects_and_uploads(), (0, 0));
@@ -155,7 +160,7 @@ async fn what_is_given_up_leaves_nothing() {
 /// Sends 64 MiB, and does something to the server when some of it is there.
 async fn disturbed(garage: &mut Garage, disturb: impl FnOnce(&mut Garage)) -> Result<u64, StreamError> {
     let progress = Arc::new(Progress::new());
-    let sink = sink(&garage.settings(), "image").await.unwrap();
+    let sink = sink(&settings(garage), "image").await.unwrap();
     let (mut writer, writing) = pipeline(&OPTIONS, sink, Arc::clone(&progress), Cancel::new());
     let bytes = Bytes::from(noise(1 << 20));
     let writer = tokio::task::spawn_blocking(move || {
@@ -178,7 +183,7 @@ async fn a_server_that_comes_back_is_waited_for() {
         garage.restart();
     };
     assert_eq!(disturbed(&mut garage, disturb).await.unwrap(), 64 << 20);
-    assert_eq!(read(&garage.settings(), "image").unwrap().len(), 64 << 20);
+    assert_eq!(read(&settings(&garage), "image").unwrap().len(), 64 << 20);
     assert_eq!(garage.objects_and_uploads(), (1, 0));
 }
 
@@ -191,7 +196,7 @@ async fn a_server_that_dies_is_an_error_and_leaves_no_object() {
     garage.restart();
     // Nobody was there to be told to forget the parts.
     assert_eq!(garage.objects_and_uploads(), (0, 1));
-    let error = read(&garage.settings(), "image").unwrap_err();
+    let error = read(&settings(&garage), "image").unwrap_err();
     assert!(error.starts_with("cannot read s3://images/image: "), "{error}");
 }
 

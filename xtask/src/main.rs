@@ -12,6 +12,7 @@ mod debug_kernel;
 mod demo;
 mod emulator;
 mod fuzz;
+mod garage;
 mod guest;
 mod host;
 mod image;

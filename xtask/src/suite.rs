@@ -13,7 +13,7 @@ use crate::guest;
 use crate::job::{self, Job, Watched};
 use crate::kernel::Series;
 use crate::module::{self, Variant};
-use crate::{build, paths, qemu, run, step};
+use crate::{build, garage, paths, qemu, run, step};
 
 /// Something that runs in a guest and passes or fails.
 pub struct Suite {
@@ -45,6 +45,17 @@ const LONG: [&str; 11] = [
     "disk_watch",
     "root_by_device",
 ];
+
+/// The suite that stores images.
+const STORES: &str = "archive";
+
+/// Gives the suites what they need besides, and what would take its time to build where it is not needed.
+pub fn equip(suites: &[Suite]) -> Result<()> {
+    for suite in suites.iter().filter(|suite| suite.name == STORES) {
+        copy_stripped(&garage::ensure()?, &suite.dir.join("bin/garage"))?;
+    }
+    Ok(())
+}
 
 /// Leaves to soak what takes long.
 pub fn leave_long(suites: &mut Vec<Suite>) {

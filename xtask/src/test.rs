@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::kernel::Series;
 use crate::setup::{self, Need};
 use crate::suite::{self, Extent, Settings, Tally};
-use crate::{build, cargo_tool, run, step};
+use crate::{build, garage, run, step};
 
 /// Runs the tests; the last line counts the suites that passed and failed.
 #[derive(clap::Args)]
@@ -54,20 +54,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// The S3 server that images are written to.
-const GARAGE_VERSION: &str = "2.5.0";
-
 /// The tests of the default members, and of the library that the suites share.
 fn host() -> Result<()> {
     let garage = {
         let _lock = step::lock()?;
         setup::ensure(&[Need::Bpf, Need::Formats])?;
         build::bpf()?;
-        cargo_tool::ensure(
-            "garage",
-            GARAGE_VERSION,
-            &["--no-default-features", "--features", "bundled-libs,sqlite"],
-        )?
+        garage::ensure()?
     };
     run::shown(build::cargo().arg("test").env("FREEZEFRAME_GARAGE", garage))?;
     run::shown(build::cargo().args(["test", "--package", "guest-tests", "--lib"]))
@@ -86,7 +79,6 @@ pub fn guests(
     setup::ensure(&needs)?;
     build::controller()?;
     let mut suites = suite::all()?;
-    drop(lock);
     if only.is_none() && settings.extent == Extent::Usual {
         suite::leave_long(&mut suites);
     }
@@ -96,6 +88,8 @@ pub fn guests(
             bail!("no suite's name contains `{only}`");
         }
     }
+    suite::equip(&suites)?;
+    drop(lock);
     let kernels = kernel.map_or_else(|| Series::ALL.to_vec(), |series| vec![series]);
     suite::run(&suites, &kernels, settings, tally)
 }

@@ -9,9 +9,6 @@ use super::{MANIFEST, SUMS, core_name, state_name};
 
 /// Tar's unit: headers are of this size, and members are padded to it.
 pub const BLOCK: u64 = 512;
-/// Pieces of this size or more are summed on all processors: one alone takes longer for it than the kernel for copying them. Below it, to
-/// divide the work costs more than it brings.
-const PARALLEL_BYTES: usize = 128 << 10;
 static ZEROS: [u8; 1024] = [0; 1024];
 
 /// Takes an archive, piece by piece, without a copy.
@@ -180,11 +177,7 @@ impl<S: Sink> CoreWriter<'_, S> {
             .left
             .checked_sub(piece.len() as u64)
             .ok_or_else(|| wrong("a member is longer than was announced"))?;
-        if piece.len() < PARALLEL_BYTES {
-            self.hasher.update(&piece);
-        } else {
-            self.hasher.update_rayon(&piece);
-        }
+        self.hasher.update(&piece);
         if piece.is_empty() {
             return Ok(());
         }

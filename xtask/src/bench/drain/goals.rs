@@ -57,27 +57,20 @@ pub fn table(samples: &[Value]) -> Table {
         bound: Bound::Least(least),
         found: speed(theirs).zip(speed(ours)),
     };
-    table.row(
-        faster(
-            "image to `/dev/null`: speed / `dd`'s",
-            0.8,
-            "image to null",
-            "dd to null",
-        )
-        .row(),
-    );
+    let by_read = "the module's descriptor by `read()`: speed / that of `dd` to `/dev/null`";
+    table.row(faster(by_read, 0.8, "fd read", "dd to null").row());
+    let with_sums = "image, with its sums, to `/dev/null`: speed / that of `dd`";
+    table.row(faster(with_sums, 0.8, "image to null", "dd to null").row());
     let compressed = "image by zstd and age: speed / that of `zstd -T0 \\| age`";
     table.row(faster(compressed, 0.85, "image by zstd and age", "zstd and age").row());
     table.row(resident(samples));
     let size = |method| median(samples, &[("what", "size"), ("method", method)], "compressed");
-    for (method, called) in [("image", "`zstd -3`"), ("image by zstd", "`--compress zstd:3`")] {
-        let goal = Goal {
-            what: format!("image of 512 MiB, {called} / gcore, `zstd -3`"),
-            bound: Bound::Most(1.0),
-            found: size(method).zip(size("gcore")),
-        };
-        table.row(goal.row());
-    }
+    let goal = Goal {
+        what: "image of 512 MiB / gcore's core, both by `zstd -3`".to_owned(),
+        bound: Bound::Most(1.0),
+        found: size("image").zip(size("gcore")),
+    };
+    table.row(goal.row());
     for (hot, called) in [("regions", "every fourth region"), ("middle", "the middle")] {
         for snapshot in ["first", "later"] {
             let of = |way| median(samples, &wanted_copies(hot, snapshot, way), "pages_broken");
@@ -131,8 +124,8 @@ mod tests {
         )
         .unwrap();
         let rows = table(&samples).rows;
-        assert_eq!(rows[0][1..], ["≥ 0.8", "0.7900", "**missed**"]);
-        assert_eq!(rows[2][1..], ["≤ 64 MiB", "64 MiB", "reached"]);
+        assert_eq!(rows[1][1..], ["≥ 0.8", "0.7900", "**missed**"]);
+        assert_eq!(rows[3][1..], ["≤ 64 MiB", "64 MiB", "reached"]);
         assert_eq!(rows[9][1..], ["≤ 0.02", "0.0200", "reached"]);
     }
 

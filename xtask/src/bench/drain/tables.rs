@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::bench::disk::{figures, spread};
+use super::speed::speeds;
+use crate::bench::disk::figures;
 use crate::bench::stats::{Spread, ratio};
 use crate::bench::table::{NOTHING, Table};
 
@@ -29,109 +30,18 @@ fn count(samples: &[u64]) -> String {
     )
 }
 
-fn beside(ours: Option<u64>, of: Option<u64>) -> String {
+/// How many times one is in the other.
+pub fn beside(ours: Option<u64>, of: Option<u64>) -> String {
     ours.zip(of)
         .map_or_else(|| NOTHING.to_owned(), |(ours, of)| ratio(ours, of))
-}
-
-/// What is compared with what.
-const PEERS: [(&str, &[&str]); 3] = [
-    (
-        "dd to null",
-        &["image to null", "fd read", "fd mapped", "read and BLAKE3"],
-    ),
-    ("dd to file", &["image to file"]),
-    ("zstd and age", &["image by zstd and age", "image by zstd"]),
-];
-
-/// Where it is told how a method works.
-fn called(method: &str) -> &str {
-    match method {
-        "dd to null" => "`dd bs=1M` to `/dev/null`",
-        "dd to file" => "`dd bs=1M` to a file",
-        "zstd and age" => "`zstd -3 -T0 \\| age` to a file",
-        "image to null" => "image to `/dev/null`",
-        "image to file" => "image to a file",
-        "image by zstd and age" => "image, `--compress zstd:3 --encrypt-to`, to a file",
-        "image by zstd" => "image, `--compress zstd:3`, to a file",
-        "fd read" => "the module's descriptor, by `read()`",
-        "fd mapped" => "the module's descriptor, mapped and looked at",
-        "read and BLAKE3" => "`read()` of the same bytes and BLAKE3 of them",
-        other => other,
-    }
-}
-
-fn speeds(samples: &[Value]) -> Table {
-    let mut table = Table::new(
-        "Throughput",
-        "128 MiB, in pages of 4 KiB and in huge pages. Of ours the time is that of the phase `drain`, from the descriptor to the image under its \
-         name; `dd`'s is what it says itself; the others are timed from their start to their end. Median (least – greatest); the \
-         last column is the speed as a part of the first row's of each group. `waited for`: the stage that the others waited for, and \
-         how long.",
-        &["pages", "method", "time", "MiB/s", "waited for", "ratio"],
-    );
-    for kind in ["small", "huge"] {
-        for (peer, ours) in PEERS {
-            for method in [peer].iter().chain(ours) {
-                let wanted = [("what", "speed"), ("kind", kind), ("method", method)];
-                let times = figures(samples, &wanted, "ns");
-                if kind == "huge" && times.is_empty() {
-                    continue;
-                }
-                let own = median(samples, &wanted, "ns");
-                let bytes = median(samples, &wanted, "bytes");
-                let peer = [("what", "speed"), ("kind", kind), ("method", peer)];
-                table.row(vec![
-                    kind.to_owned(),
-                    called(method).to_owned(),
-                    spread(&times),
-                    rate(bytes, own),
-                    slowest(samples, &wanted),
-                    beside(median(samples, &peer, "ns"), own),
-                ]);
-            }
-        }
-    }
-    table
-}
-
-fn rate(bytes: Option<u64>, ns: Option<u64>) -> String {
-    let rate = bytes.zip(ns).map(|(bytes, ns)| {
-        let per_second = u128::from(bytes) * 1_000_000_000 / u128::from(ns.max(1));
-        (per_second >> 20).to_string()
-    });
-    rate.unwrap_or_else(|| NOTHING.to_owned())
-}
-
-/// The stage that had the others wait in the first sample that tells, and for how long.
-fn slowest(samples: &[Value], wanted: &[(&str, &str)]) -> String {
-    let mut found = samples
-        .iter()
-        .filter(|sample| wanted.iter().all(|(name, value)| sample[*name] == *value));
-    let stages = found.find_map(|sample| sample["drain"]["stages"].as_array());
-    let Some(stages) = stages else {
-        return NOTHING.to_owned();
-    };
-    let ns = |stage: Option<&Value>, name: &str| stage.and_then(|stage| stage[name].as_u64()).unwrap_or(0);
-    let all = (0..stages.len()).map(|index| {
-        let before = index.checked_sub(1).and_then(|before| stages.get(before));
-        let waited = ns(before, "blocked_ns").max(ns(stages.get(index + 1), "waited_ns"));
-        (waited, stages[index]["name"].as_str().unwrap_or_default())
-    });
-    // The first stage itself waits for the snapshot's pages and their sums.
-    let pages = (ns(stages.first(), "waited_ns"), "pages and sums");
-    all.chain([pages]).max().map_or_else(
-        || NOTHING.to_owned(),
-        |(waited, name)| format!("{name}, {}", crate::bench::stats::time(waited)),
-    )
 }
 
 fn memory(samples: &[Value]) -> Table {
     let mut table = Table::new(
         "Memory of the controller",
         "The most that was resident at once (`ru_maxrss`), in KiB; with that, as looked at every 20 ms, what was its own and what was of files: \
-         the program and its libraries. Pages of the snapshot that it has mapped are not counted by the kernel, for they belong to the \
-         snapshot: at most 8 MiB at once.",
+         the program and its libraries. Pages of the snapshot that it has mapped are in neither: they belong to \
+         the snapshot, and the kernel does not count them.",
         &[
             "process",
             "image to `/dev/null`",
@@ -298,22 +208,7 @@ fn increments(samples: &[Value]) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use super::{all, slowest};
-    use crate::bench::disk::parse;
-
-    #[test]
-    fn speeds_are_a_part_of_the_peers() {
-        let samples = parse(
-            "{\"what\":\"speed\",\"kind\":\"small\",\"method\":\"dd to null\",\"bytes\":1048576,\"ns\":500000000}\n\
-             {\"what\":\"speed\",\"kind\":\"small\",\"method\":\"image to null\",\"bytes\":1048576,\"ns\":1000000000,\
-             \"drain\":{\"stages\":[{\"name\":\"read\",\"waited_ns\":7,\"blocked_ns\":2},{\"name\":\"write\",\"waited_ns\":3000,\"blocked_ns\":0}]}}",
-        )
-        .unwrap();
-        let table = all(&samples).remove(0);
-        assert_eq!(table.rows[1][3], "1");
-        assert_eq!(table.rows[1][5], "0.50");
-        assert_eq!(slowest(&samples, &[("method", "image to null")]), "read, 3.00 µs");
-    }
+    use super::all;
 
     #[test]
     fn nothing_measured_is_no_figure() {

@@ -1,11 +1,11 @@
-//! A real S3 server for one test: Garage, with everything it has in a folder that goes with it.
+//! A real S3 server for one test: Garage, with everything it has in a folder that goes with it. It is the program that
+//! `FREEZEFRAME_GARAGE` names, or `garage`.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use freezeframe::stream::store::Settings;
 use tempfile::TempDir;
 
 /// The bucket that is there from the start.
@@ -22,6 +22,11 @@ pub struct Garage {
 
 impl Garage {
     /// Starts a server and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    #[must_use]
     pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let [port, rpc] = free_ports();
@@ -49,6 +54,10 @@ impl Garage {
     }
 
     /// Starts it again, with what it had.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
     pub fn restart(&mut self) {
         let log = File::create(self.folder.path().join("log")).unwrap();
         let server = self
@@ -81,6 +90,10 @@ impl Garage {
     }
 
     /// Ends it without a word.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be killed.
     pub fn kill(&mut self) {
         if let Some(mut server) = self.server.take() {
             server.kill().unwrap();
@@ -101,12 +114,6 @@ impl Garage {
         .into_iter()
     }
 
-    /// The same, for us.
-    pub fn settings(&self) -> Settings {
-        let variables = self.environment();
-        variables.map(|(name, value)| (name.to_owned(), value)).collect()
-    }
-
     fn bucket_info(&self) -> Vec<u8> {
         let query = format!("{{\"globalAlias\":\"{BUCKET}\"}}");
         let answer = self
@@ -117,6 +124,11 @@ impl Garage {
     }
 
     /// How many objects there are, and how many uploads that are neither completed nor aborted.
+    ///
+    /// # Panics
+    ///
+    /// When it does not say.
+    #[must_use]
     pub fn objects_and_uploads(&self) -> (u64, u64) {
         let info: serde_json::Value = serde_json::from_slice(&self.bucket_info()).unwrap();
         let count = |name: &str| info[name].as_u64().unwrap();

@@ -1,4 +1,7 @@
-//! Images as a user makes and opens them: whole and incremental, compressed and encrypted, given up and cancelled.
+//! Images as a user makes and opens them: whole and incremental, compressed and encrypted, given up and cancelled, in files and in an
+//! object store.
+
+mod store;
 
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -161,9 +164,19 @@ fn an_increment_has_what_changed_and_its_parent_the_rest() {
 
 /// A take that goes on for a long time: a megabyte of it takes ten seconds.
 fn slow(pid: &str, more: &[&str]) -> Child {
+    slow_with(pid, more, [])
+}
+
+/// The same with more in its environment.
+fn slow_with<'a>(
+    pid: &str,
+    more: &[&str],
+    environment: impl IntoIterator<Item = (&'a str, String)>,
+) -> Child {
     Command::new("freezeframe")
         .args(["take", "--pid", pid, "--rate", "100k"])
         .args(more)
+        .envs(environment)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
