@@ -60,7 +60,10 @@ fn a_chain_in_a_store_is_verified_and_extracted() {
     // What is there stays.
     let again = freezeframe(&garage, &format!("{take} -o {first}"));
     let error = String::from_utf8_lossy(&again.stderr);
-    assert!(!again.status.success() && error.contains("exists already"), "{error}");
+    assert!(
+        !again.status.success() && error.contains("exists already"),
+        "{error}"
+    );
     run(&garage, &format!("verify {key} {first}"));
     assert_eq!(garage.objects_and_uploads(), (2, 0));
     drop(folder);
