@@ -1,5 +1,6 @@
 //! The archive: the container that an image is written to. `docs/image.md` describes the format.
 
+pub mod copies;
 pub mod elsewhere;
 pub mod head;
 pub mod layout;

@@ -23,6 +23,7 @@ const PACKAGES: &[&str] = &[
     "dmsetup",
     "dosfstools",
     "e2fsprogs",
+    "elfutils",
     "fdisk",
     "fio",
     "fuse2fs",
@@ -31,11 +32,16 @@ const PACKAGES: &[&str] = &[
     "iproute2",
     "jq",
     "kmod",
+    "libc6-dbg",
+    "lldb-14",
     "lvm2",
+    "openjdk-17-jdk-headless",
     "postgresql-15",
     "procps",
     "prometheus",
     "psmisc",
+    "python3-dbg",
+    "python3-drgn",
     "python3-minimal",
     "redis-server",
     "redis-tools",
@@ -46,6 +52,16 @@ const PACKAGES: &[&str] = &[
     "util-linux",
     "xfsprogs",
     "zstd",
+];
+
+/// What of the packages stays out: what nobody reads in a guest, and what only compilers and linkers need.
+const WITHOUT: &[&str] = &[
+    "/usr/lib/*.a",
+    "/usr/lib/jvm/*/jmods/*",
+    "/usr/lib/jvm/*/man/*",
+    "/usr/share/doc/*",
+    "/usr/share/locale/*",
+    "/usr/share/man/*",
 ];
 
 /// Size of the disk that the guest sees; the file is sparse.
@@ -67,7 +83,7 @@ pub fn ensure(apt: &Apt) -> Result<()> {
     fs::create_dir_all(paths::guest())?;
     let tarball = paths::cache().join("root.tar");
     let sources = apt.guest_sources();
-    let base_key = step::key((&sources, PACKAGES));
+    let base_key = step::key((&sources, PACKAGES, WITHOUT));
     step::cached("guest packages", base_key, &tarball, || {
         bootstrap(&sources, &tarball)
     })?;
@@ -87,14 +103,12 @@ fn bootstrap(sources: &[&str], tarball: &Path) -> Result<()> {
         Command::new("mmdebstrap")
             .args(["--variant=minbase", "--architectures=amd64"])
             .arg(format!("--include={}", PACKAGES.join(",")))
-            .args([
-                "--aptopt=APT::Install-Recommends \"false\"",
-                "--dpkgopt=path-exclude=/usr/share/doc/*",
-            ])
-            .args([
-                "--dpkgopt=path-exclude=/usr/share/man/*",
-                "--dpkgopt=path-exclude=/usr/share/locale/*",
-            ])
+            .arg("--aptopt=APT::Install-Recommends \"false\"")
+            .args(
+                WITHOUT
+                    .iter()
+                    .map(|pattern| format!("--dpkgopt=path-exclude={pattern}")),
+            )
             .args([apt::RELEASE.as_ref(), tarball.as_os_str()])
             .args(sources),
     )

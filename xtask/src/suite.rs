@@ -29,7 +29,7 @@ pub struct Suite {
 
 /// Suites that take minutes, and whose kernel's side others see as well: `cargo xtask soak` runs them on every kernel, and so does
 /// `cargo xtask test` where they are asked for by name.
-const ONCE: [&str; 1] = ["dashboards"];
+const ONCE: [&str; 2] = ["dashboards", "debuggers"];
 
 /// Suites that take minutes each: `cargo xtask soak` runs them, and `cargo xtask test` where they are asked for by name.
 const LONG: [&str; 11] = [

@@ -34,6 +34,8 @@ pub enum What {
         /// Whether it is let go when it is written.
         after: After,
     },
+    /// In this core: a copy of a file's pages, by its number.
+    Copied(usize),
     /// Never touched: zeros.
     Zeros,
     /// Not in the archive: a file's, or a device's.
@@ -74,6 +76,8 @@ pub enum Part {
         /// What becomes of them.
         after: After,
     },
+    /// A copy of a file's pages, by its number.
+    Copied(usize),
     /// A small hole.
     Zeros {
         /// How long.
@@ -153,9 +157,17 @@ impl Layout {
     fn push(&mut self, piece: &Piece) {
         let bytes = piece.extent.bytes;
         self.data_bytes += bytes;
-        let What::Data { page, after } = piece.extent.what else {
-            self.parts.push(Part::Zeros { bytes });
-            return;
+        let (page, after) = match piece.extent.what {
+            What::Data { page, after } => (page, after),
+            What::Copied(index) => {
+                self.pages.here += bytes / PAGE;
+                self.parts.push(Part::Copied(index));
+                return;
+            }
+            _ => {
+                self.parts.push(Part::Zeros { bytes });
+                return;
+            }
         };
         self.pages.here += bytes / PAGE;
         if let Some(Part::Pages {
@@ -192,7 +204,7 @@ impl Layout {
             .filter(|last| last.vaddr + last.memory_bytes == vaddr);
         match (what, last) {
             (What::Unreadable, _) => {}
-            (What::Data { .. } | What::Zeros, Some(last))
+            (What::Data { .. } | What::Copied(_) | What::Zeros, Some(last))
                 if piece.is_in_the_file()
                     && last.file_bytes == last.memory_bytes
                     && last.offset + last.file_bytes == offset =>
@@ -237,7 +249,7 @@ struct Piece {
 
 impl Piece {
     const fn is_in_the_file(&self) -> bool {
-        self.written || matches!(self.extent.what, What::Data { .. })
+        self.written || matches!(self.extent.what, What::Data { .. } | What::Copied(_))
     }
 }
 
@@ -388,7 +400,7 @@ mod tests {
             .iter()
             .map(|part| match part {
                 Part::Pages { page, pages, .. } => (*page, *pages),
-                Part::Zeros { .. } => panic!("there are no holes"),
+                other => panic!("there is nothing but pages: {other:?}"),
             })
             .collect();
         assert_eq!(firsts, [(512, 512), (0, 512), (1024, 512)]);

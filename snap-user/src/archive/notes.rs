@@ -1,5 +1,7 @@
 //! The notes of an ELF core: those that `fs/binfmt_elf.c` writes, and ours.
 
+use std::arch::x86_64::__cpuid_count;
+
 use snap_common::abi;
 
 use super::elsewhere::Elsewhere;
@@ -13,6 +15,14 @@ const NT_PRPSINFO: u32 = 3;
 const NT_AUXV: u32 = 6;
 const NT_SIGINFO: u32 = 0x5349_4749;
 const NT_FILE: u32 = 0x4649_4c45;
+const NT_X86_XSTATE: u32 = 0x202;
+const NT_X86_XSAVE_LAYOUT: u32 = 0x205;
+/// Where the area of `xsave` has `XCR0` in the kernel's notes: which of its features there are.
+const XSTATE_XCR0: std::ops::Range<usize> = 464..472;
+/// The first feature that is not where `fxsave` has it, too.
+const XSTATE_EXTENDED: u32 = 2;
+/// The leaf of CPUID that says where the features are.
+const CPUID_XSTATE: u32 = 0xd;
 /// `struct elf_prstatus` of `x86_64` up to and after `pr_reg`.
 const PRSTATUS_BYTES: usize = 336;
 const PRSTATUS_REGS: usize = 112;
@@ -35,6 +45,7 @@ pub fn notes(
     let mut threads: Vec<_> = image.threads_of(process).iter().collect();
     threads.sort_by_key(|thread| (thread.pid != process.pid, thread.pid));
     let mut notes = Vec::new();
+    let mut layout = Vec::new();
     for (number, thread) in threads.into_iter().enumerate() {
         let sets = register_sets(image.blob(thread.regs));
         let Some((_, registers)) = sets.iter().find(|(kind, _)| *kind == NT_PRSTATUS) else {
@@ -43,15 +54,21 @@ pub fn notes(
         let mut add = |kind, bytes: &[u8]| push_note(&mut notes, "CORE", kind, bytes);
         add(NT_PRSTATUS, &prstatus(process, state, thread, registers));
         if number == 0 {
-            add(NT_PRPSINFO, &prpsinfo(process, state));
+            add(NT_PRPSINFO, &prpsinfo(process, state, thread));
             add(NT_SIGINFO, &[0; SIGINFO_BYTES]); // no signal stopped it
-            add(NT_AUXV, image.blob(process.auxv));
+            add(NT_AUXV, auxv(image.blob(process.auxv)));
             add(NT_FILE, &files(image, process));
         }
         for (kind, bytes) in sets.iter().filter(|(kind, _)| *kind != NT_PRSTATUS) {
             let owner = if *kind < 0x100 { "CORE" } else { "LINUX" };
             push_note(&mut notes, owner, *kind, bytes);
+            if *kind == NT_X86_XSTATE && layout.is_empty() {
+                layout = xsave_layout(bytes);
+            }
         }
+    }
+    if !layout.is_empty() {
+        push_note(&mut notes, "LINUX", NT_X86_XSAVE_LAYOUT, &layout);
     }
     push_note(&mut notes, NOTE_OWNER, NOTE_STATE, json);
     if !elsewhere.is_empty() {
@@ -105,9 +122,12 @@ fn prstatus(
     status
 }
 
-fn prpsinfo(process: &abi::ImageProcess, state: &Process) -> Vec<u8> {
+fn prpsinfo(process: &abi::ImageProcess, state: &Process, main: &abi::ImageThread) -> Vec<u8> {
     let mut info = vec![0; PRPSINFO_BYTES];
-    put(&mut info, 1, b"S");
+    // The number of the state, and its letter: running or sleeping.
+    let asleep = main.state == abi::THREAD_ASLEEP;
+    put(&mut info, 0, if asleep { &[1, b'S'] } else { &[0, b'R'] });
+    put(&mut info, 3, &main.nice.to_le_bytes()[..1]);
     put(&mut info, 16, &process.uid.to_le_bytes());
     put(&mut info, 20, &process.gid.to_le_bytes());
     put(&mut info, 24, &process.pid.to_le_bytes());
@@ -124,6 +144,29 @@ fn prpsinfo(process: &abi::ImageProcess, state: &Process) -> Vec<u8> {
         if shown.is_empty() { &process.comm } else { shown },
     );
     info
+}
+
+/// Which feature is where in the areas of `xsave`, as kernels from 6.12 on write it: processors differ. Feature, size, offset and a
+/// reserved word each.
+fn xsave_layout(xstate: &[u8]) -> Vec<u8> {
+    let features = xstate.get(XSTATE_XCR0).and_then(|bytes| bytes.try_into().ok());
+    let features = features.map_or(0, u64::from_le_bytes);
+    (XSTATE_EXTENDED..u64::BITS)
+        .filter(|feature| features >> feature & 1 != 0)
+        .flat_map(|feature| {
+            let leaf = __cpuid_count(CPUID_XSTATE, feature);
+            [feature, leaf.eax, leaf.ebx, 0].map(u32::to_le_bytes)
+        })
+        .flatten()
+        .collect()
+}
+
+/// The vector up to its end, behind which the kernel's buffer has zeros.
+fn auxv(whole: &[u8]) -> &[u8] {
+    const ENTRY: usize = 16;
+    let entries = whole.chunks_exact(ENTRY);
+    let before = entries.take_while(|entry| entry[..8] != [0; 8]).count();
+    &whole[..whole.len().min((before + 1) * ENTRY)]
 }
 
 /// Which file lies where: debuggers read from the files what the core leaves out.

@@ -4,6 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 
+use super::copies::Copies;
 use super::head::{PAGE, Segment, head, head_bytes};
 use super::layout::{After, Layout, Part, Scores};
 use super::manifest::{MANIFEST_VERSION, Manifest, Parent, ProcessEntry};
@@ -55,6 +56,7 @@ pub struct Archive<'a, S: ?Sized> {
     image: &'a Image,
     source: &'a S,
     plan: Plan<'a>,
+    copies: Copies,
     layouts: Vec<Layout>,
     /// Read before anything is let go.
     args: Vec<Vec<String>>,
@@ -90,13 +92,20 @@ impl<'a, S: ImageSource + ?Sized> Archive<'a, S> {
                 source.release(first, last - first)?;
             }
         }
-        let layouts: Vec<_> = (0..image.processes.len())
-            .map(|process| Layout::new(&plan.mappings(process), &scores[process]))
+        let mut copies = Copies::default();
+        let processes = image.processes.iter().zip(&scores).enumerate();
+        let layouts: Vec<_> = processes
+            .map(|(index, (process, scores))| {
+                let mut mappings = plan.mappings(index);
+                copies.fill(image, process, &mut mappings);
+                Layout::new(&mappings, scores)
+            })
             .collect();
         let mut archive = Self {
             image,
             source,
             plan,
+            copies,
             layouts,
             args,
             manifest: Manifest {
@@ -215,6 +224,7 @@ impl<'a, S: ImageSource + ?Sized> Archive<'a, S> {
         for part in &layout.parts {
             match *part {
                 Part::Pages { page, pages, after } => self.write_pages(page, pages, after, &mut core)?,
+                Part::Copied(index) => write_copy(&self.copies.get(index), &mut core)?,
                 Part::Zeros { bytes } => write_zeros(bytes, &mut core)?,
             }
         }
@@ -253,6 +263,14 @@ fn behind(segment: &Segment, data: u64) -> Segment {
         },
         ..*segment
     }
+}
+
+fn write_copy<K: Sink>(copy: &Bytes, core: &mut CoreWriter<'_, K>) -> io::Result<()> {
+    let most = usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX);
+    for at in (0..copy.len()).step_by(most) {
+        core.put(copy.slice(at..copy.len().min(at + most)))?;
+    }
+    Ok(())
 }
 
 fn write_zeros<K: Sink>(mut bytes: u64, core: &mut CoreWriter<'_, K>) -> io::Result<()> {
