@@ -20,11 +20,13 @@ pub mod image;
 pub mod knob;
 pub mod memory;
 pub mod oracle;
+pub mod pressure;
 pub mod reset;
 pub mod sectors;
 pub mod target;
 pub mod ticks;
 pub mod unchanged;
+pub mod userfault;
 
 /// Runs a script to its end, and returns what it said.
 ///

@@ -1,12 +1,16 @@
 //! Which pages an image says are unchanged since the snapshot before.
 
+use std::any::Any;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use guest_tests::device::{Device, How, Snapshot};
 use guest_tests::image::Image;
 use guest_tests::knob::Knob;
-use guest_tests::target::Target;
+use guest_tests::pressure::{Merging, Swap};
+use guest_tests::sh;
+use guest_tests::target::{Target, numbers};
 use guest_tests::unchanged::{compare, pages};
 use snap_common::abi;
 
@@ -174,29 +178,114 @@ fn another_tracker_is_left_alone() {
     assert_eq!(track(&second, other.pid()), (0, abi::TRACK_FOREIGN));
 }
 
-/// How many pages are wrongly said to be unchanged when one region has taken the place of another.
-fn wrong_after_a_move() -> usize {
-    let mut target = Target::spawn("mover", &[]);
+/// What goes when the snapshot is taken.
+type Guard = Box<dyn Any>;
+
+/// How many pages are wrongly said to be unchanged when something was done to a `mover` between two snapshots; none where it
+/// says that it could do nothing.
+fn wrong_after(how: &str, act: impl Fn(&mut Target) -> Option<Guard>) -> Option<usize> {
+    let mut target = Target::spawn("mover", &[how]);
     let pid = target.pid();
     let first = take(&[pid], abi::ARM_LAZY);
     // The flags of the mappings are those of the second.
     let before = take(&[pid], abi::ARM_LAZY);
     assert_eq!(compare(&first, &before, pid).wrong, [0; 0]);
-    assert_eq!(target.ask(), "moved 1\n");
+    let _guard = act(&mut target)?;
     let after = take(&[pid], abi::ARM_LAZY);
-    assert_eq!(track(&after, pid).0, before.take.id);
-    compare(&before, &after, pid).wrong.len()
+    Some(compare(&before, &after, pid).wrong.len())
+}
+
+/// The module sees it; without its hook, at least so many pages are taken for those that were there.
+fn assert_seen(how: &str, least: usize, act: impl Fn(&mut Target) -> Option<Guard>) {
+    let Some(wrong) = wrong_after(how, &act) else {
+        println!("{how}: this kernel cannot");
+        return;
+    };
+    assert_eq!(wrong, 0, "{how}");
+    let _knob = Knob::set("test_no_hook", 32);
+    let wrong = wrong_after(how, &act);
+    assert!(
+        wrong >= Some(least),
+        "{how}: unseen, {wrong:?} pages are taken for those that were there"
+    );
+}
+
+/// How many pages it says that it moved, if any.
+fn moved(target: &mut Target) -> Option<u64> {
+    Some(numbers(&target.ask())["moved"]).filter(|pages| *pages > 0)
 }
 
 #[test]
 fn what_was_moved_there_is_not_unchanged() {
-    assert_eq!(wrong_after_a_move(), 0);
-    let _knob = Knob::set("test_no_hook", 32);
-    let wrong = wrong_after_a_move();
-    assert!(
-        wrong > 1000,
-        "unseen, {wrong} pages are taken for those that were there"
-    );
+    assert_seen("mremap", 1000, |target| Some(Box::new(moved(target)?)));
+}
+
+#[test]
+fn what_was_swapped_out_and_moved_there_is_not_unchanged() {
+    let _swap = Swap::on_zram();
+    assert_seen("userfault", 1000, |target| Some(Box::new(moved(target)?)));
+}
+
+#[test]
+fn what_was_merged_is_not_unchanged() {
+    assert_seen("same", 1000, |target| {
+        let pages = moved(target)?;
+        let merging = Merging::begin();
+        merging.wait_for(pages / 2);
+        Some(Box::new(merging))
+    });
+}
+
+#[test]
+fn what_has_a_breakpoint_is_not_unchanged() {
+    assert_seen("mremap", 1, |target| {
+        let program = fs::read_link(format!("/proc/{}/exe", target.pid())).unwrap();
+        Some(Box::new(Probe::at_entry(&program)))
+    });
+}
+
+const TRACING: &str = "/sys/kernel/tracing";
+
+/// A uprobe where a program begins: the kernel writes a breakpoint into a page of its own.
+struct Probe;
+
+impl Probe {
+    fn at_entry(program: &Path) -> Self {
+        sh(&format!(
+            "mountpoint -q {TRACING} || mount -t tracefs tracefs {TRACING}"
+        ));
+        let probe = format!("p:freezeframe/entry {}:{:#x}", program.display(), entry(program));
+        fs::write(format!("{TRACING}/uprobe_events"), probe).expect("the kernel takes it");
+        fs::write(format!("{TRACING}/events/freezeframe/entry/enable"), "1").expect("and puts it there");
+        Self
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        fs::write(format!("{TRACING}/events/freezeframe/entry/enable"), "0")
+            .expect("the kernel takes it away");
+        fs::write(format!("{TRACING}/uprobe_events"), "-:freezeframe/entry").expect("and forgets it");
+    }
+}
+
+/// Where in the file of a program its first instruction is.
+fn entry(program: &Path) -> u64 {
+    let file = fs::read(program).unwrap();
+    let word = |at: usize, bytes: usize| {
+        let mut word = [0; 8];
+        word[..bytes].copy_from_slice(&file[at..at + bytes]);
+        u64::from_le_bytes(word)
+    };
+    // `struct elf64_hdr`, and `struct elf64_phdr`.
+    let (entry, first) = (word(24, 8), usize::try_from(word(32, 8)).unwrap());
+    let count = usize::try_from(word(56, 2)).unwrap();
+    let mut segments = (0..count).map(|index| first + index * 56);
+    let segment = segments.find(|at| {
+        word(*at, 4) == 1 && (word(at + 16, 8)..word(at + 16, 8) + word(at + 32, 8)).contains(&entry)
+    });
+    let segment = segment.expect("a segment has it");
+    entry - word(segment + 16, 8) + word(segment + 8, 8)
 }
 
 /// KSM puts a page that many have in place of one, and tells nobody.

@@ -217,22 +217,6 @@ impl Drop for Disk {
     }
 }
 
-/// A zram device as swap, taken away at the end.
-pub struct Swap;
-
-impl Swap {
-    pub fn on_zram() -> Self {
-        sh("modprobe zram; echo 256M > /sys/block/zram0/disksize; mkswap -q /dev/zram0; swapon /dev/zram0");
-        Self
-    }
-}
-
-impl Drop for Swap {
-    fn drop(&mut self) {
-        sh("swapoff /dev/zram0; echo 1 > /sys/block/zram0/reset");
-    }
-}
-
 /// Lets khugepaged sleep for as long as the guest lives. It comes every ten seconds, and what is armed and torn it makes
 /// huge pages of again: the pages are held because of that, and not because of what the case does.
 pub fn send_khugepaged_to_sleep() {

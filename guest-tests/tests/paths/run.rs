@@ -3,13 +3,14 @@
 use guest_tests::device::{Failed, How, Snapshot};
 use guest_tests::held::Held;
 use guest_tests::image::Image;
+use guest_tests::pressure::Swap;
 use guest_tests::sh;
 use guest_tests::target::{Target, numbers};
 use snap_common::abi;
 use snap_common::phase::Phase;
 
 use crate::cases::Case;
-use crate::outside::{Disk, HugeShared, MidSize, Swap, send_khugepaged_to_sleep};
+use crate::outside::{Disk, HugeShared, MidSize, send_khugepaged_to_sleep};
 
 /// Pages that lie in the LRU's batches look like pages in use, and are held in the stop: 31 per processor (6.12).
 pub const BATCHED: usize = 64;

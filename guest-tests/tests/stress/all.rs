@@ -2,10 +2,10 @@
 
 use guest_tests::device::Device;
 use guest_tests::drift::Drift;
+use guest_tests::pressure::{Collapsing, Group, Merging, Pressure, Swap};
 use guest_tests::rounds;
 
 use crate::ng::StressNg;
-use crate::pressure::{Collapsing, Group, Merging, Pressure, Swap};
 use crate::{assert_right, first_ways};
 
 #[test]

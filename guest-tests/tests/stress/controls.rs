@@ -4,9 +4,9 @@ use guest_tests::device::Device;
 use guest_tests::drift::Drift;
 use guest_tests::held::Held;
 use guest_tests::knob::{Knob, NO_NOTICES};
+use guest_tests::pressure::{Group, Pressure, Swap};
 use snap_common::abi;
 
-use crate::pressure::{Group, Pressure, Swap};
 use crate::{LAZY, first_ways};
 
 #[test]

@@ -7,12 +7,12 @@ use guest_tests::drift::Drift;
 use guest_tests::held::Held;
 use guest_tests::image::Image;
 use guest_tests::knob::Knob;
+use guest_tests::pressure::{Group, Settings, Swap};
 use guest_tests::rounds_of;
 use guest_tests::target::Target;
 use snap_common::abi;
 use snap_common::phase::Phase;
 
-use crate::pressure::{Group, Settings, Swap};
 use crate::{LAZY, assert_right, first_ways, ways};
 
 /// Lets a target have no more memory than it has, until it is killed for wanting more.

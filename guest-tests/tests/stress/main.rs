@@ -7,7 +7,6 @@ mod controls;
 mod limits;
 mod moved;
 mod ng;
-mod pressure;
 mod room;
 mod swap;
 

@@ -1,10 +1,10 @@
 //! Pages that move, are merged, split and collapsed.
 
 use guest_tests::drift::Drift;
+use guest_tests::pressure::{Collapsing, Events, Merging, Pressure};
 use guest_tests::rounds_of;
 
 use crate::all_are_right;
-use crate::pressure::{Collapsing, Events, Merging, Pressure};
 
 #[test]
 fn while_the_kernel_compacts() {

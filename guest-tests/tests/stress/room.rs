@@ -1,11 +1,11 @@
 //! What `freezeframe take` does before anything freezes, where there is too little memory for the copies.
 
 use guest_tests::controller::freezeframe;
+use guest_tests::pressure::{Group, Swap};
 use guest_tests::sh;
 use guest_tests::target::Target;
 
 use crate::limits::meminfo;
-use crate::pressure::{Group, Swap};
 
 /// A process in a cgroup that has so much memory, and does nothing with it.
 fn idle(group: &str, bytes: u64) -> Target {

@@ -6,11 +6,11 @@ use guest_tests::device::Device;
 use guest_tests::drift::Drift;
 use guest_tests::held::Held;
 use guest_tests::knob::Knob;
+use guest_tests::pressure::{Events, Group, Pressure, Swap};
 use guest_tests::rounds_of;
 use snap_common::abi;
 use snap_common::phase::Phase;
 
-use crate::pressure::{Events, Group, Pressure, Swap};
 use crate::{all_are_right, assert_right, ways};
 
 #[test]

@@ -1,47 +1,14 @@
 //! userfaultfd: write protection of its own, and pages that are moved.
 
-use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::{AsRawFd as _, FromRawFd as _};
+
+use guest_tests::userfault::{
+    CONTINUE, FEATURE_MINOR_SHMEM, FEATURE_MOVE, FEATURE_WP, FEATURE_WP_SHMEM, MODE_MINOR, MODE_MISSING,
+    MODE_WP, MOVE, REGISTER, WRITEPROTECT, command, open,
+};
 
 use crate::memory::{Memory, PAGE};
 use crate::{Action, sys};
-
-const API: libc::Ioctl = 0xc018_aa3f;
-const REGISTER: libc::Ioctl = 0xc020_aa00;
-const WRITEPROTECT: libc::Ioctl = 0xc018_aa06;
-const CONTINUE: libc::Ioctl = 0xc020_aa07;
-const MOVE: libc::Ioctl = 0xc028_aa05;
-
-const VERSION: u64 = 0xaa;
-const FEATURE_WP: u64 = 1;
-const FEATURE_WP_SHMEM: u64 = 1 << 12;
-const FEATURE_MINOR_SHMEM: u64 = 1 << 10;
-const FEATURE_MOVE: u64 = 1 << 16;
-const MODE_MISSING: u64 = 1;
-const MODE_WP: u64 = 2;
-const MODE_MINOR: u64 = 4;
-
-/// A userfaultfd with features; none where the kernel does not have them.
-fn open(features: u64) -> Option<File> {
-    let made = sys::call(
-        libc::SYS_userfaultfd,
-        [libc::O_CLOEXEC.unsigned_abs() as usize, 0, 0, 0, 0, 0],
-    );
-    let made = i32::try_from(made.expect("userfaultfd")).expect("a descriptor");
-    // SAFETY: it was just made, and nobody else has it.
-    let file = unsafe { File::from_raw_fd(made) };
-    command(&file, API, &mut [VERSION, features, 0]).ok()?;
-    Some(file)
-}
-
-fn command(file: &File, request: libc::Ioctl, arguments: &mut [u64]) -> std::io::Result<()> {
-    // SAFETY: the caller passes as many words as the request takes, and they outlive the call.
-    match unsafe { libc::ioctl(file.as_raw_fd(), request, arguments.as_mut_ptr()) } {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    }
-}
 
 /// Write-protects everything, waits for a writer, and lets it go on.
 pub fn protect(memory: &mut Memory) -> Action {

@@ -8,12 +8,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-use guest_tests::{patience, sh};
+use crate::{patience, sh};
 
 /// A zram device as swap.
 pub struct Swap;
 
 impl Swap {
+    /// A device of 512 MiB.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not have it.
+    #[must_use]
     pub fn on_zram() -> Self {
         sh("modprobe zram; echo 512M > /sys/block/zram0/disksize; mkswap -q /dev/zram0; swapon /dev/zram0");
         Self
@@ -30,6 +36,12 @@ impl Drop for Swap {
 pub struct Group(PathBuf);
 
 impl Group {
+    /// Makes it.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not have it.
+    #[must_use]
     pub fn new(name: &str) -> Self {
         let path = PathBuf::from("/sys/fs/cgroup").join(name);
         fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory")
@@ -38,20 +50,42 @@ impl Group {
         Self(path)
     }
 
+    /// Its directory.
+    ///
+    /// # Panics
+    ///
+    /// Never: it is text.
+    #[must_use]
     pub fn path(&self) -> &str {
         self.0.to_str().expect("it is text")
     }
 
+    /// Sets it.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not have it.
     pub fn set(&self, name: &str, value: &str) {
         fs::write(self.0.join(name), value).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 
+    /// A number that it has.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not have it.
+    #[must_use]
     pub fn number(&self, name: &str) -> u64 {
         let text = fs::read_to_string(self.0.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         text.trim().parse().expect("a number")
     }
 
     /// How many of its processes were killed for want of memory.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not have it.
+    #[must_use]
     pub fn killed(&self) -> u64 {
         let text = fs::read_to_string(self.0.join("memory.events")).expect("it is readable");
         let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
@@ -59,6 +93,10 @@ impl Group {
     }
 
     /// Swaps so many bytes out, or fewer where the kernel finds no more: it goes on trying for long.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not have it.
     pub fn reclaim(&self, bytes: u64) {
         let path = self.path();
         sh(&format!(
@@ -107,6 +145,11 @@ impl Pressure {
     }
 
     /// Swaps memory of a cgroup out.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not have it.
+    #[must_use]
     pub fn swapping(group: &Group, bytes: u64) -> Self {
         let path = group.0.join("memory.reclaim");
         assert!(path.exists(), "the kernel has memory.reclaim (5.19)");
@@ -117,6 +160,11 @@ impl Pressure {
     }
 
     /// Moves pages together.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not have it.
+    #[must_use]
     pub fn compacting() -> Self {
         Self::new(5, || {
             fs::write("/proc/sys/vm/compact_memory", "1").expect("the kernel can compact");
@@ -128,6 +176,12 @@ impl Pressure {
 pub struct Settings(Vec<(PathBuf, String)>);
 
 impl Settings {
+    /// Writes the values to files of a directory.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not have them.
+    #[must_use]
     pub fn set(dir: &str, values: &[(&str, &str)]) -> Self {
         let mut before = Vec::new();
         for (name, value) in values {
@@ -158,6 +212,12 @@ pub struct Merging {
 }
 
 impl Merging {
+    /// Begins.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not have it.
+    #[must_use]
     pub fn begin() -> Self {
         let values = [("pages_to_scan", "2000"), ("sleep_millisecs", "5"), ("run", "1")];
         Self {
@@ -166,6 +226,10 @@ impl Merging {
     }
 
     /// So many pages are others' now, or soon.
+    ///
+    /// # Panics
+    ///
+    /// When they are not for a long time.
     pub fn wait_for(&self, least: u64) {
         let begin = Instant::now();
         loop {
@@ -186,6 +250,12 @@ pub struct Collapsing {
 }
 
 impl Collapsing {
+    /// Begins.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not have it.
+    #[must_use]
     pub fn begin() -> Self {
         let dir = "/sys/kernel/mm/transparent_hugepage";
         Self {
@@ -217,6 +287,12 @@ impl Drop for Pressure {
 pub struct Events(HashMap<String, u64>);
 
 impl Events {
+    /// now
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not have it.
+    #[must_use]
     pub fn now() -> Self {
         let text = fs::read_to_string("/proc/vmstat").expect("it is readable");
         let pairs = text.lines().filter_map(|line| line.split_once(' '));
@@ -228,6 +304,10 @@ impl Events {
     }
 
     /// Each of these has happened so often since.
+    ///
+    /// # Panics
+    ///
+    /// When one has not.
     pub fn assert_since(&self, names: &[&str], least: u64) {
         let now = Self::now();
         for name in names {
