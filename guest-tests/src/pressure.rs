@@ -219,6 +219,8 @@ impl Merging {
     /// When the kernel does not have it.
     #[must_use]
     pub fn begin() -> Self {
+        // Nothing is merged yet: what others had merged is counted until then.
+        fs::write(format!("{KSM}/run"), "2").expect("the kernel has KSM");
         let values = [("pages_to_scan", "2000"), ("sleep_millisecs", "5"), ("run", "1")];
         Self {
             _files: Settings::set(KSM, &values),

@@ -18,6 +18,7 @@ use crate::stream::options::{Size, StreamArgs};
 use crate::stream::sink::Destination;
 use crate::take::{Job, Request};
 use crate::tools::ToolCommand;
+use crate::tools::flatten::FlattenArgs;
 use crate::tools::input;
 
 /// Where the daemon listens for requests.
@@ -62,6 +63,8 @@ pub enum Command {
     /// Images
     #[command(flatten)]
     Tool(ToolCommand),
+    /// Join an incremental image and its parents into one that needs none
+    Flatten(FlattenArgs),
     /// Write the man pages into a folder
     #[command(hide = true)]
     Man(ManArgs),

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinError;
 
 use self::source::{Freed, Source};
-use crate::archive::members::Sink as Members;
 use crate::archive::order::Order;
 use crate::archive::plan::ParentImage;
 use crate::archive::write::{Archive, Facts};
@@ -169,18 +168,9 @@ fn write(
     let image = Image::read(source, source.image_bytes())?;
     let archive = Archive::new(&image, source, parent, order, Facts::here()).map_err(DrainError::Read)?;
     progress.set_total(archive.core_bytes());
-    let Piped(writer) = archive.write(Piped(writer)).map_err(DrainError::Read)?;
+    let writer = archive.write(writer).map_err(DrainError::Read)?;
     writer
         .finish()
         .map_err(|closed| DrainError::Read(closed.into()))?;
     Ok(archive.manifest().clone())
-}
-
-/// The near end of the pipeline, as members are written to it.
-struct Piped(Writer);
-
-impl Members for Piped {
-    fn put(&mut self, piece: bytes::Bytes) -> std::io::Result<()> {
-        Ok(self.0.send(piece)?)
-    }
 }

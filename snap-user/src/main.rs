@@ -20,6 +20,7 @@ async fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Disk(command) => disk::cli::run(&command),
         Command::Tool(command) => tools::run(command).await,
+        Command::Flatten(args) => tools::flatten::run(&args).await,
         Command::Man(args) => man(&args),
     };
     let exit = result.unwrap_or_else(|error| {

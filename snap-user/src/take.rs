@@ -72,7 +72,7 @@ pub async fn take(request: &Request) -> anyhow::Result<Report> {
     });
     tokio::select! {
         report = &mut work => report,
-        () = showing => unreachable!("it is shown until it is over"),
+        never = showing => never,
         name = interrupts.wait() => {
             cancel.cancel();
             match work.await {

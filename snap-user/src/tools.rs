@@ -13,6 +13,7 @@ pub mod verify;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::pin::Pin;
 
 use anyhow::Context as _;
 use clap::Subcommand;
@@ -23,7 +24,7 @@ use crate::exit::Exit;
 use crate::output::OutputError;
 use crate::take::Interrupts;
 
-/// The commands about archives.
+/// The commands that read archives.
 #[derive(Debug, Subcommand)]
 pub enum ToolCommand {
     /// Show what is in an image: processes, threads, memory, descriptors
@@ -34,8 +35,6 @@ pub enum ToolCommand {
     Extract(extract::ExtractArgs),
     /// Tell what changed between two images
     Diff(diff::DiffArgs),
-    /// Join an incremental image and its parents into one that needs none
-    Flatten(flatten::FlattenArgs),
     /// Write the JSON schemas of the archive's documents into a folder
     #[command(hide = true)]
     Schema(schema::SchemaArgs),
@@ -96,27 +95,32 @@ pub async fn run(command: ToolCommand) -> anyhow::Result<Exit> {
     let interrupts = Interrupts::catch()?;
     let scratch = Scratch::default();
     let ours = scratch.clone();
-    let (sender, mut receiver) = tokio::sync::oneshot::channel();
-    // No thread of the runtime: that would wait for it, and it may wait for a pipe that nobody writes to.
-    let work = async {
-        std::thread::Builder::new()
-            .name("archive".to_owned())
-            .spawn(move || sender.send(dispatch(&command, &ours)))
-            .context("cannot start a thread")?;
-        (&mut receiver).await.context(FAILED)?
-    };
+    let mut work = in_a_thread(move || dispatch(&command, &ours))?;
     tokio::select! {
         name = interrupts.wait() => match scratch.abandon() {
             Left::Nothing => anyhow::bail!("{name}; nothing was written"),
             Left::Whole => {}
         },
-        result = work => {
+        result = &mut work => {
             // Here, and not when the thread lets go of them: the process may end before that.
             let _ = scratch.abandon();
-            return result;
+            return result?;
         }
     }
-    receiver.await.context(FAILED)?
+    work.await?
+}
+
+/// What a thread of ours comes to.
+type Working<T> = Pin<Box<dyn Future<Output = anyhow::Result<T>> + Send>>;
+
+/// Starts a thread. None of the runtime's: that would wait for it, and it may wait for a pipe that nobody writes to.
+fn in_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<Working<T>> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("archive".to_owned())
+        .spawn(move || sender.send(work()))
+        .context("cannot start a thread")?;
+    Ok(Box::pin(async { receiver.await.context(FAILED) }))
 }
 
 fn dispatch(command: &ToolCommand, scratch: &Scratch) -> anyhow::Result<Exit> {
@@ -125,7 +129,6 @@ fn dispatch(command: &ToolCommand, scratch: &Scratch) -> anyhow::Result<Exit> {
         ToolCommand::Verify(args) => verify::run(args),
         ToolCommand::Extract(args) => extract::run(args, scratch),
         ToolCommand::Diff(args) => diff::run(args),
-        ToolCommand::Flatten(args) => flatten::run(args, scratch),
         ToolCommand::Schema(args) => schema::run(args),
     }
 }

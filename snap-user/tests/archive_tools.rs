@@ -3,10 +3,14 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use clap::Parser as _;
 use common::{Draft, archive, at, chain, names, write};
 use freezeframe::archive::elsewhere::Place;
 use freezeframe::archive::read::{ArchiveReader, Item};
+use freezeframe::cli::{Cli, Command};
+use freezeframe::stream::Cancel;
 use freezeframe::stream::open::Keys;
 use freezeframe::tools::ToolError;
 use freezeframe::tools::diff::{DiffArgs, Difference, ProcessDifference, diff};
@@ -205,23 +209,67 @@ fn what_is_damaged_at_its_end_leaves_no_files() {
     let error = extract_to(&child, &[], &[], to.path()).unwrap_err();
     assert!(error.to_string().contains("base.tar: truncated"), "{error}");
     assert!(names(to.path()).is_empty());
-    let args = FlattenArgs {
-        image: image(&child, &[]),
-        output: to.path().join("joined.tar"),
-    };
-    flatten(&args, &Scratch::default()).unwrap_err();
+    flattened(&child, &to.path().join("joined.tar"), &[]).unwrap_err();
     assert!(names(to.path()).is_empty());
+}
+
+fn flatten_args(image: &Path, output: &Path, more: &[&str]) -> anyhow::Result<FlattenArgs> {
+    let (image, output) = (image.to_str().unwrap(), output.to_str().unwrap());
+    let line = [&["freezeframe", "flatten", image, "-o", output], more].concat();
+    match Cli::try_parse_from(line)?.command {
+        Command::Flatten(args) => Ok(args),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// `freezeframe flatten`, with more on its command line.
+fn flattened(image: &Path, output: &Path, more: &[&str]) -> anyhow::Result<()> {
+    let args = flatten_args(image, output, more)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(flatten(&args, Arc::default(), &Cancel::new()))
+}
+
+#[test]
+fn a_joined_image_that_is_cancelled_is_not_there() {
+    let (folder, _, child) = folder();
+    let args = flatten_args(&child, &folder.path().join("joined.tar"), &[]).unwrap();
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let error = runtime
+        .block_on(flatten(&args, Arc::default(), &cancel))
+        .unwrap_err();
+    assert!(error.to_string().contains("nothing is left"), "{error}");
+    assert_eq!(names(folder.path()), ["base.tar", "child.tar"]);
+}
+
+#[test]
+fn a_joined_image_is_compressed_and_encrypted() {
+    let (folder, _, child) = folder();
+    let joined = folder.path().join("joined");
+    let key = age::x25519::Identity::generate();
+    let recipient = key.to_public().to_string();
+    flattened(
+        &child,
+        &joined,
+        &["--compress", "zstd", "--encrypt-to", &recipient],
+    )
+    .unwrap();
+    let sealed = std::fs::read(&joined).unwrap();
+    assert!(sealed.starts_with(b"age-encryption.org/v1"));
+    let opened = age::decrypt(&key, &sealed).unwrap();
+    assert!(opened.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]), "a frame of zstd");
+    verify(&verify_args(&write(folder.path(), "opened.tar.zst", &opened))).unwrap();
+    // Neither is replaced.
+    flattened(&child, &joined, &[]).unwrap_err();
+    assert_eq!(std::fs::read(&joined).unwrap(), sealed);
 }
 
 #[test]
 fn a_joined_image_is_sound_and_has_the_same_memory() {
     let (folder, base, child) = folder();
     let joined = folder.path().join("joined.tar");
-    let args = FlattenArgs {
-        image: image(&child, &[]),
-        output: joined.clone(),
-    };
-    flatten(&args, &Scratch::default()).unwrap();
+    flattened(&child, &joined, &[]).unwrap();
     std::fs::remove_file(base).unwrap();
     let verdict = verify(&verify_args(&joined)).unwrap();
     assert_eq!(
@@ -239,14 +287,11 @@ fn a_joined_image_is_sound_and_has_the_same_memory() {
     assert_eq!(pages(&to.join("core.20")), addresses(&CHILD_20));
     let state = std::fs::read_to_string(to.join("process.10.json")).unwrap();
     assert!(!state.contains("\"parent_pages\": 6"), "{state}");
-    let whole = FlattenArgs {
-        image: image(&joined, &[]),
-        output: folder.path().join("again.tar"),
-    };
-    assert!(matches!(
-        flatten(&whole, &Scratch::default()),
-        Err(ToolError::Whole(_))
-    ));
+    let error = flattened(&joined, &folder.path().join("again.tar"), &[]).unwrap_err();
+    assert!(
+        matches!(error.downcast_ref(), Some(ToolError::Whole(_))),
+        "{error}"
+    );
     assert_eq!(
         names(folder.path()),
         ["child.tar", "joined.tar", "out"],
@@ -258,11 +303,7 @@ fn a_joined_image_is_sound_and_has_the_same_memory() {
 fn an_increment_to_a_joined_image_finds_its_pages() {
     let (folder, _, child) = folder();
     let joined = folder.path().join("joined.tar");
-    let args = FlattenArgs {
-        image: image(&child, &[]),
-        output: joined.clone(),
-    };
-    flatten(&args, &Scratch::default()).unwrap();
+    flattened(&child, &joined, &[]).unwrap();
     let grandchild = Draft::new(10)
         .memory(10, 3, &[])
         .elsewhere(10, 3, Place::Parent, 10, 10);

@@ -2,7 +2,7 @@
 //! of its standard input it acts, and answers.
 //!
 //! - `mremap`: one region takes another's place, and whole page tables move.
-//! - `userfault`: pages that are swapped out are moved to where there were none. `moved 0` where the kernel cannot.
+//! - `userfault`: pages are written, swapped out, and moved to where there were none. `moved 0` where the kernel cannot.
 //! - `same`: every page of a region that KSM may merge gets the same content.
 
 use guest_tests::userfault::{FEATURE_MOVE, MODE_MISSING, MOVE, REGISTER, command, open};
@@ -91,6 +91,7 @@ fn register(from: usize, to: usize) -> Box<dyn Fn() -> usize> {
         .expect("UFFDIO_REGISTER");
     }
     Box::new(move || {
+        fill(from, 3); // those that a snapshot has as well are not moved: EBUSY
         advise(from, libc::MADV_PAGEOUT);
         let move_one = |page: &usize| {
             let mut arguments = [(to + page) as u64, (from + page) as u64, PAGE as u64, 0, 0];

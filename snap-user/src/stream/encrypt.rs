@@ -3,6 +3,7 @@
 mod key;
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use age::Encryptor;
 use bytes::{Bytes, BytesMut};
@@ -31,6 +32,19 @@ pub enum Encryption {
 }
 
 impl Encryption {
+    /// To recipients, or with the passphrase in a file, which is read.
+    ///
+    /// # Errors
+    ///
+    /// When there is none in it.
+    pub fn chosen(recipients: &[Recipient], passphrase_file: Option<&Path>) -> Result<Self, KeyError> {
+        Ok(match passphrase_file {
+            Some(file) => Self::Passphrase(Passphrase::read(file)?),
+            None if recipients.is_empty() => Self::None,
+            None => Self::Recipients(recipients.to_owned()),
+        })
+    }
+
     fn encryptor(&self) -> Result<Encryptor, age::EncryptError> {
         match self {
             // Without recipients, which is an error.

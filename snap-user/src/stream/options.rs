@@ -9,7 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::compress::Compression;
-use super::encrypt::{Encryption, KeyError, Passphrase, Recipient};
+use super::encrypt::{Encryption, KeyError, Recipient};
 
 /// The options of whatever writes an archive.
 #[derive(Clone, Debug, Args)]
@@ -36,14 +36,9 @@ impl StreamArgs {
     ///
     /// When there is none.
     pub fn options(&self) -> Result<StreamOptions, KeyError> {
-        let encryption = match &self.passphrase_file {
-            Some(file) => Encryption::Passphrase(Passphrase::read(file)?),
-            None if self.encrypt_to.is_empty() => Encryption::None,
-            None => Encryption::Recipients(self.encrypt_to.clone()),
-        };
         Ok(StreamOptions {
             compression: self.compress,
-            encryption,
+            encryption: Encryption::chosen(&self.encrypt_to, self.passphrase_file.as_deref())?,
             rate: self.rate,
         })
     }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::channel::Flow;
 use super::{Cancel, PIECE_BYTES};
+use crate::archive::members::Sink;
 
 /// Small writes are gathered up to this size.
 const GATHER_BYTES: usize = 64 << 10;
@@ -79,6 +80,12 @@ impl Writer {
             return Err(Closed);
         }
         self.sender.blocking_send(flow).map_err(|_| Closed)
+    }
+}
+
+impl Sink for Writer {
+    fn put(&mut self, piece: Bytes) -> io::Result<()> {
+        Ok(self.send(piece)?)
     }
 }
 

@@ -52,7 +52,7 @@ pub struct ImageArgs {
     /// The image; - for standard input
     #[arg(value_name = "IMAGE|-|s3://BUCKET/KEY")]
     pub image: Location,
-    /// Its parents, where it is an increment [default: the files beside it that have the names of its parents]
+    /// Its parents, where it is an increment [default: what lies beside it and has their names]
     #[command(flatten)]
     pub parents: ParentArgs,
 }
@@ -138,13 +138,21 @@ fn is<R: Read>(found: ArchiveReader<R>, wanted: &Parent) -> Result<ArchiveReader
     Err(found.wrong(MANIFEST, what))
 }
 
-/// What has that name in the image's folder. The name comes from an archive: one that leads anywhere else is no name.
+/// What has that name in the image's folder, or may have it where the image is in an object store. The name comes from an archive: one that leads anywhere else is no name.
 fn beside(image: &Location, name: &str) -> Option<Location> {
     let is_plain = !name.contains(['/', '\0']) && !matches!(name, "" | "." | ".." | "-");
     match image {
         Location::File(path) if is_plain => {
             let path: PathBuf = path.with_file_name(name);
             path.is_file().then_some(Location::File(path))
+        }
+        Location::Object(url) if is_plain => {
+            let (folder, _) = url.path().rsplit_once('/')?;
+            let wanted = format!("{folder}/{name}");
+            let mut url = url.clone();
+            url.set_path(&wanted);
+            // A name that means something in a URL (%2e%2e) is none.
+            (url.path() == wanted).then_some(Location::Object(url))
         }
         _ => None,
     }
@@ -172,5 +180,11 @@ mod tests {
             assert_eq!(beside(&image, name), None, "{name}");
         }
         assert_eq!(beside(&Location::Stdin, "base.tar"), None);
+        let object: Location = "s3://images/of/child.tar".parse().unwrap();
+        let parent: Location = "s3://images/of/base.tar".parse().unwrap();
+        assert_eq!(beside(&object, "base.tar"), Some(parent));
+        for name in ["../secret", "..", "%2e%2e", "a/b", "a?b", "a#b", ""] {
+            assert_eq!(beside(&object, name), None, "{name}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Telling people how far a pipeline is, on standard error.
 
+use std::convert::Infallible;
 use std::io::{IsTerminal as _, stderr};
 use std::time::Duration;
 
@@ -17,15 +18,15 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// line every five seconds, so none for what is quick.
 ///
 /// `now` says how far it is; nothing: it has not begun.
-pub async fn show(now: impl Fn() -> Option<Snapshot>) {
+pub async fn show(now: impl Fn() -> Option<Snapshot>) -> ! {
     if stderr().is_terminal() {
-        bar(now).await;
+        bar(now).await
     } else {
-        lines(now).await;
+        lines(now).await
     }
 }
 
-async fn lines(now: impl Fn() -> Option<Snapshot>) {
+async fn lines(now: impl Fn() -> Option<Snapshot>) -> ! {
     loop {
         tokio::time::sleep(LINE_EVERY).await;
         if let Some(snapshot) = now() {
@@ -43,11 +44,11 @@ impl Drop for Cleared {
     }
 }
 
-async fn bar(now: impl Fn() -> Option<Snapshot>) {
+async fn bar(now: impl Fn() -> Option<Snapshot>) -> ! {
     let known = ProgressStyle::with_template("{bar:30} {msg}");
     let unknown = ProgressStyle::with_template("{spinner} {msg}");
     let (Ok(known), Ok(unknown)) = (known, unknown) else {
-        return std::future::pending().await;
+        match std::future::pending::<Infallible>().await {}
     };
     let mut bar = None;
     loop {
