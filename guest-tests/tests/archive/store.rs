@@ -65,7 +65,7 @@ fn a_chain_in_a_store_is_verified_and_extracted() {
         "{error}"
     );
     run(&garage, &format!("verify {key} {first}"));
-    assert_eq!(garage.objects_and_uploads(), (2, 0));
+    wait_until("both are there", || garage.objects_and_uploads() == (2, 0));
     drop(folder);
 }
 
@@ -82,7 +82,8 @@ fn what_is_given_up_is_not_in_the_store() {
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(error.contains("nothing is left of the image"), "{error}");
         assert_eq!(Device::open().open_snapshots(), 0);
-        assert_eq!(garage.objects_and_uploads(), (0, 0));
+        // Garage counts behind its back.
+        wait_until("nothing is left", || garage.objects_and_uploads() == (0, 0));
     }
     target.assert_runs();
 }
@@ -116,5 +117,5 @@ fn a_store_that_dies_leaves_the_target_alone_and_no_image() {
     // And it can be taken again.
     run(&garage, &format!("take --no-daemon --pid {pid} -o {image}"));
     run(&garage, &format!("verify {image}"));
-    assert_eq!(garage.objects_and_uploads().0, 1);
+    wait_until("it is there", || garage.objects_and_uploads().0 == 1);
 }
