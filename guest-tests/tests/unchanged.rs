@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -261,9 +262,20 @@ impl Probe {
             "mountpoint -q {TRACING} || mount -t tracefs tracefs {TRACING}"
         ));
         let probe = format!("p:freezeframe/entry {}:{:#x}", program.display(), entry(program));
-        fs::write(format!("{TRACING}/uprobe_events"), probe).expect("the kernel takes it");
+        Self::tell(&probe);
         fs::write(format!("{TRACING}/events/freezeframe/entry/enable"), "1").expect("and puts it there");
         Self
+    }
+
+    /// Behind what was told before: from the start it would be in place of that.
+    fn tell(line: &str) {
+        let mut events = fs::File::options()
+            .append(true)
+            .open(format!("{TRACING}/uprobe_events"))
+            .expect("the kernel has uprobes");
+        events
+            .write_all(line.as_bytes())
+            .unwrap_or_else(|error| panic!("{line}: {error}"));
     }
 }
 
