@@ -10,6 +10,7 @@ mod agreement;
 mod disk;
 mod document;
 mod drain;
+mod frame;
 mod goals;
 mod json;
 mod plot;

@@ -1,22 +1,16 @@
 //! `cargo xtask bench disk`: one guest run, the samples it left, and the tables made of them.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::bench::frame::{self, Frame};
 use crate::bench::stats::{Spread, ratio, time};
 use crate::bench::table::{NOTHING, Table};
-use crate::bench::window::copy;
-use crate::guest;
-use crate::job::Job;
 use crate::kernel::Series;
-use crate::module::{self, Variant};
-use crate::setup::{self, Need};
-use crate::{build, paths, step, suite};
+use crate::paths;
 
 /// Measures the write window beside fsfreeze and lvcreate, what a snapshot costs writers, and how fast it is merged.
 ///
@@ -37,24 +31,24 @@ pub struct Args {
     again: bool,
 }
 
-/// What the guest leaves.
-const SAMPLES: &str = "samples.jsonl";
-
-const RUN: &str = "#!/bin/sh\nexport PATH=\"$PWD/bin:$PATH\"\nexec bench_disk \"$FF_BENCH_ROUNDS\"\n";
+const FRAME: Frame = Frame {
+    name: "disk",
+    programs: &[],
+    arguments: "\"$FF_BENCH_ROUNDS\"",
+    criu: false,
+};
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let out = paths::guest().join(format!("bench-disk-{}", args.kernel.name()));
+    let out = FRAME.results(args.kernel, "");
     if !args.again {
-        let code = measure(args, &out)?;
+        let hour = Duration::from_secs(3600);
+        let code = FRAME.measure(args.kernel, args.rounds, &out, |job| job.timeout = hour)?;
         if code != 0 {
             return Ok(ExitCode::from(code));
         }
     }
-    let path = out.join(SAMPLES);
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}; run without --again", path.display()))?;
-    let samples = parse(&text).with_context(|| format!("cannot use {}", path.display()))?;
+    let samples = frame::samples(&out, parse)?;
     let tables = [windows, several, writers, merges].map(|table| table(&samples).to_string());
     let tables = tables.join("\n");
     println!("\n{tables}");
@@ -80,43 +74,7 @@ fn write_docs(args: &Args, tables: &str) -> Result<()> {
         args.rounds,
         args.kernel.unpacked()?.release,
     );
-    let path = paths::root().join("docs/performance-disk.md");
-    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn measure(args: &Args, out: &Path) -> Result<u8> {
-    if args.rounds == 0 {
-        bail!("--rounds 0 measures nothing");
-    }
-    let dir = paths::guest().join("bench-disk");
-    let mut job = Job::new(dir.clone(), args.kernel);
-    {
-        let _lock = step::lock()?;
-        setup::ensure(&[Need::Guest, Need::Bpf])?;
-        build::controller()?;
-        job.controller = Some(paths::controller());
-        job.module = Some(module::build(args.kernel, Variant::Release)?);
-        pack(&dir)?;
-    }
-    job.env
-        .push(("FF_BENCH_ROUNDS".to_owned(), args.rounds.to_string()));
-    job.timeout = Duration::from_secs(3600);
-    job.out = out.to_owned();
-    Ok(guest::report(&job, &job.run()?))
-}
-
-/// Makes the job's directory.
-fn pack(dir: &PathBuf) -> Result<()> {
-    if dir.exists() {
-        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
-    }
-    fs::create_dir_all(dir.join("bin"))?;
-    for (name, executable) in suite::programs()? {
-        if name == "bench_disk" {
-            copy(&executable, dir.join("bin").join(name))?;
-        }
-    }
-    Ok(fs::write(dir.join("run.sh"), RUN)?)
+    frame::put(&paths::root().join("docs/performance-disk.md"), &text)
 }
 
 /// The samples of a run.

@@ -1,11 +1,10 @@
 //! `docs/performance.md` and its plot.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use crate::bench::frame::put;
 use crate::bench::sample::Samples;
 use crate::bench::{goals, plot, tables};
 use crate::paths;
@@ -102,12 +101,6 @@ pub fn write(run: &Run, other: Option<&Run>) -> Result<()> {
     );
     put(&docs.join("window.svg"), &plot::svg(&run.samples, &subtitle))?;
     put(&docs.join("performance.md"), &text(run, other))
-}
-
-fn put(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("wrote {}", paths::from_here(path).display());
-    Ok(())
 }
 
 fn text(run: &Run, other: Option<&Run>) -> String {

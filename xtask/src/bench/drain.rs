@@ -4,22 +4,16 @@ mod goals;
 mod speed;
 mod tables;
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde_json::Value;
 
 use crate::bench::disk::parse;
-use crate::bench::window::copy;
-use crate::guest;
-use crate::job::Job;
+use crate::bench::frame::{self, Frame};
 use crate::kernel::Series;
-use crate::module::{self, Variant};
-use crate::setup::{self, Need};
-use crate::{build, criu, paths, qemu, step, suite};
+use crate::{paths, qemu};
 
 /// Measures how fast images are written, what that takes of memory and costs writers, and how large they are: beside dd, zstd and age on the
 /// same bytes, and beside gcore and criu of the same process.
@@ -41,25 +35,27 @@ pub struct Args {
     again: bool,
 }
 
-/// What the guest leaves.
-const SAMPLES: &str = "samples.jsonl";
-
-const RUN: &str = "#!/bin/sh\nexport PATH=\"$PWD/bin:$PATH\"\n\
-                   exec bench_drain \"$FF_BENCH_ROUNDS\" $(ls \"$PWD/criu.tar\" 2>/dev/null)\n";
+const FRAME: Frame = Frame {
+    name: "drain",
+    programs: &["larder"],
+    arguments: "\"$FF_BENCH_ROUNDS\" $(ls \"$PWD/criu.tar\" 2>/dev/null)",
+    criu: true,
+};
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let out = paths::guest().join(format!("bench-drain-{}", args.kernel.name()));
+    let out = FRAME.results(args.kernel, "");
     if !args.again {
-        let code = measure(args, &out)?;
+        let code = FRAME.measure(args.kernel, args.rounds, &out, |job| {
+            // The largest process, an image of it, and the room that a take wants for copies.
+            job.mem_mib = 4096;
+            job.timeout = Duration::from_secs(7200);
+        })?;
         if code != 0 {
             return Ok(ExitCode::from(code));
         }
     }
-    let path = out.join(SAMPLES);
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}; run without --again", path.display()))?;
-    let samples = parse(&text).with_context(|| format!("cannot use {}", path.display()))?;
+    let samples = frame::samples(&out, parse)?;
     let tables = [goals::table(&samples)]
         .into_iter()
         .chain(tables::all(&samples))
@@ -68,15 +64,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         .join("\n");
     println!("\n{tables}");
     if args.write_docs {
-        let path = paths::root().join("docs/performance-drain.md");
-        let text = document(
-            args,
-            qemu::accel(&args.kernel.unpacked()?)?.name(),
-            &samples,
-            &tables,
-        );
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        println!("wrote {}", paths::from_here(&path).display());
+        let accel = qemu::accel(&args.kernel.unpacked()?)?;
+        let text = document(args, accel.name(), &samples, &tables);
+        frame::put(&paths::root().join("docs/performance-drain.md"), &text)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -114,44 +104,4 @@ fn document(args: &Args, accel: &str, samples: &[Value], tables: &str) -> String
         said("gdb"),
         said("criu"),
     )
-}
-
-fn measure(args: &Args, out: &Path) -> Result<u8> {
-    if args.rounds == 0 {
-        bail!("--rounds 0 measures nothing");
-    }
-    let dir = paths::guest().join("bench-drain");
-    let mut job = Job::new(dir.clone(), args.kernel);
-    {
-        let _lock = step::lock()?;
-        setup::ensure(&[Need::Guest, Need::Bpf, Need::Criu])?;
-        build::controller()?;
-        job.controller = Some(paths::controller());
-        job.module = Some(module::build(args.kernel, Variant::Release)?);
-        pack(&dir)?;
-    }
-    job.env
-        .push(("FF_BENCH_ROUNDS".to_owned(), args.rounds.to_string()));
-    // The largest process, an image of it, and the room that a take wants for copies.
-    job.mem_mib = 4096;
-    job.timeout = Duration::from_secs(7200);
-    job.out = out.to_owned();
-    Ok(guest::report(&job, &job.run()?))
-}
-
-/// Makes the job's directory.
-fn pack(dir: &PathBuf) -> Result<()> {
-    if dir.exists() {
-        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
-    }
-    fs::create_dir_all(dir.join("bin"))?;
-    for (name, executable) in suite::programs()? {
-        if ["larder", "bench_drain"].contains(&name.as_str()) {
-            copy(&executable, dir.join("bin").join(name))?;
-        }
-    }
-    if criu::path().exists() {
-        copy(&criu::path(), dir.join("criu.tar"))?;
-    }
-    Ok(fs::write(dir.join("run.sh"), RUN)?)
 }

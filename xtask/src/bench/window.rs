@@ -1,21 +1,17 @@
 //! `cargo xtask bench window`: one guest run, the samples it left, and the tables made of them.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
 use crate::bench::document::{self, Run};
+use crate::bench::frame::{self, Frame};
 use crate::bench::sample::Samples;
-use crate::guest;
-use crate::job::{Clock, Job};
+use crate::job::Clock;
 use crate::kernel::Series;
-use crate::module::{self, Variant};
 use crate::qemu::{self, Accel};
-use crate::setup::{self, Need};
-use crate::{build, criu, paths, step, suite};
 
 /// Measures the window beside fork(), Redis' fork and criu, on the same processes in one guest.
 ///
@@ -39,11 +35,12 @@ pub struct Args {
     again: bool,
 }
 
-/// What the guest leaves.
-const SAMPLES: &str = "samples.jsonl";
-
-const RUN: &str = "#!/bin/sh\nexport PATH=\"$PWD/bin:$PATH\"\n\
-                   exec bench_window \"$FF_BENCH_ROUNDS\" \"$FF_BENCH_CLOCK\" $(ls \"$PWD/criu.tar\" 2>/dev/null)\n";
+const FRAME: Frame = Frame {
+    name: "window",
+    programs: &["hoard"],
+    arguments: "\"$FF_BENCH_ROUNDS\" \"$FF_BENCH_CLOCK\" $(ls \"$PWD/criu.tar\" 2>/dev/null)",
+    criu: true,
+};
 
 /// Runs the verb.
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -86,15 +83,12 @@ fn results(kernel: Series, clock: Clock) -> PathBuf {
         Clock::Real => "",
         Clock::Instructions => "-icount",
     };
-    paths::guest().join(format!("bench-window-{}{suffix}", kernel.name()))
+    FRAME.results(kernel, suffix)
 }
 
 /// The last run.
 fn load(kernel: Series, clock: Clock) -> Result<Run> {
-    let path = results(kernel, clock).join(SAMPLES);
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}; run without --again", path.display()))?;
-    let samples = Samples::parse(&text).with_context(|| format!("cannot use {}", path.display()))?;
+    let samples = frame::samples(&results(kernel, clock), Samples::parse)?;
     let mut command = format!(
         "cargo xtask bench window --kernel {} --rounds {}",
         kernel.name(),
@@ -115,53 +109,17 @@ fn load(kernel: Series, clock: Clock) -> Result<Run> {
 }
 
 fn measure(args: &Args) -> Result<u8> {
-    let dir = paths::guest().join("bench-window");
-    let mut job = Job::new(dir.clone(), args.kernel);
-    {
-        let _lock = step::lock()?;
-        setup::ensure(&[Need::Guest, Need::Bpf, Need::Criu])?;
-        build::controller()?;
-        job.controller = Some(paths::controller());
-        job.module = Some(module::build(args.kernel, Variant::Release)?);
-        pack(&dir)?;
-    }
     let rounds = args.rounds.unwrap_or(if args.icount { 3 } else { 5 });
-    if rounds == 0 {
-        bail!("--rounds 0 measures nothing");
-    }
     let clock = match args.clock() {
         Clock::Real => "real",
         Clock::Instructions => "instructions",
     };
-    job.env.push(("FF_BENCH_ROUNDS".to_owned(), rounds.to_string()));
-    job.env.push(("FF_BENCH_CLOCK".to_owned(), clock.to_owned()));
-    job.clock = args.clock();
-    job.poll = args.clock() == Clock::Real;
-    // The largest process, a Redis of its size, and the copies that writers force.
-    job.mem_mib = 4096;
-    job.timeout = Duration::from_secs(if args.icount { 7200 } else { 3600 });
-    job.out = results(args.kernel, args.clock());
-    Ok(guest::report(&job, &job.run()?))
-}
-
-/// Makes the job's directory.
-fn pack(dir: &Path) -> Result<()> {
-    if dir.exists() {
-        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
-    }
-    fs::create_dir_all(dir.join("bin"))?;
-    for (name, executable) in suite::programs()? {
-        if ["hoard", "bench_window"].contains(&name.as_str()) {
-            copy(&executable, dir.join("bin").join(name))?;
-        }
-    }
-    if criu::path().exists() {
-        copy(&criu::path(), dir.join("criu.tar"))?;
-    }
-    Ok(fs::write(dir.join("run.sh"), RUN)?)
-}
-
-pub(super) fn copy(from: &Path, to: PathBuf) -> Result<()> {
-    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
-    Ok(())
+    FRAME.measure(args.kernel, rounds, &results(args.kernel, args.clock()), |job| {
+        job.env.push(("FF_BENCH_CLOCK".to_owned(), clock.to_owned()));
+        job.clock = args.clock();
+        job.poll = args.clock() == Clock::Real;
+        // The largest process, a Redis of its size, and the copies that writers force.
+        job.mem_mib = 4096;
+        job.timeout = Duration::from_secs(if args.icount { 7200 } else { 3600 });
+    })
 }
