@@ -26,6 +26,8 @@ export HOME=/root DM_DISABLE_UDEV=1 PATH="/ff/bin:$PATH"
 # shellcheck source=/dev/null
 . /ff/env
 
+# Who booted it waits for this line: an emulated guest may hang before it comes here.
+echo "guest: begins"
 # What the kernel says from here on counts; what it said while booting does not.
 echo "freezeframe-guest: start" >/dev/kmsg
 taint_before=$(cat /proc/sys/kernel/tainted)

@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -37,6 +38,16 @@ pub const BOOTS: &str = "boots";
 /// A file in the job's directory with what `root=` names for a guest whose root is on a layer, `ff-root`, and which boots by way of
 /// an initramfs. Without it: the kernel mounts the disk itself.
 pub const ROOT: &str = "root";
+
+/// What the guest says when it has booted.
+const BEGINS: &str = "guest: begins";
+
+/// How long that may take, where the kernel is as fast as a supported one: seconds, or half a minute on a busy machine.
+const BOOT: Duration = Duration::from_secs(180);
+
+/// How often a guest that does not come so far is started. QEMU's TCG (10.0.2) now and then loses the timer of a second processor
+/// in the kernel's first second, and the guest hangs there for good.
+const STARTS: u32 = 3;
 
 /// Where the module lies in the guest.
 const GUEST_MODULE: &str = "/ff/freezeframe.ko";
@@ -108,6 +119,8 @@ enum Ended {
     Late,
     /// It was killed because its disks had hardly room left to grow.
     NoRoom,
+    /// It was killed because it did not boot.
+    Hung,
 }
 
 impl Job {
@@ -182,7 +195,17 @@ impl Job {
         };
         eprintln!("  guest: kernel {} under {}", kernel.release, accel.name());
         let start = Instant::now();
-        let ended = self.boot(&machine)?;
+        let mut ended = self.boot(&machine)?;
+        for _ in 1..STARTS {
+            if !matches!(ended, Ended::Hung) {
+                break;
+            }
+            eprintln!(
+                "  guest: it has not booted within {} s, and is started once more",
+                self.boot_time().as_secs()
+            );
+            ended = self.boot(&machine)?;
+        }
         let code = unpack(&output, &self.out)?;
         eprintln!("  guest: ended after {:.1} s", start.elapsed().as_secs_f64());
         Ok(match (code, ended) {
@@ -195,6 +218,10 @@ impl Job {
                  without a word; make room, or run fewer guests at once (--jobs)",
                 paths::guest().display(),
                 ROOM >> 20
+            )),
+            (None, Ended::Hung) => Outcome::Died(format!(
+                "it did not boot within {} s, {STARTS} times",
+                self.boot_time().as_secs()
             )),
             (None, Ended::Itself(status)) => Outcome::Died(format!(
                 "it stopped before the job had ended (a panic?); QEMU: {status}"
@@ -278,6 +305,10 @@ impl Job {
             .collect()
     }
 
+    fn boot_time(&self) -> Duration {
+        BOOT * self.kernel.slowness()
+    }
+
     /// Runs the machine to its end.
     fn boot(&self, machine: &Machine) -> Result<Ended> {
         let console = self.console();
@@ -292,8 +323,11 @@ impl Job {
             bail!("QEMU has no console");
         };
         let live = self.watched == Watched::Live;
+        let begun = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&begun);
         let copier = std::thread::spawn(move || -> std::io::Result<()> {
             let mut buffer = [0; 4096];
+            let mut start = Vec::new();
             loop {
                 let count = pipe.read(&mut buffer)?;
                 if count == 0 {
@@ -305,6 +339,13 @@ impl Job {
                     .filter(|byte| *byte != b'\r')
                     .collect();
                 log.write_all(&text)?;
+                if !seen.load(Ordering::Relaxed) {
+                    start.extend_from_slice(&text);
+                    let begins = start
+                        .windows(BEGINS.len())
+                        .any(|window| window == BEGINS.as_bytes());
+                    seen.store(begins, Ordering::Relaxed);
+                }
                 if live {
                     // A reader that went away must not end the guest.
                     let _ = std::io::stdout()
@@ -313,13 +354,15 @@ impl Job {
                 }
             }
         });
-        let deadline = Instant::now() + self.timeout;
+        let started = Instant::now();
         let ended = loop {
             if let Some(status) = child.try_wait()? {
                 break Ended::Itself(status);
             }
-            let why = if Instant::now() > deadline {
+            let why = if started.elapsed() > self.timeout {
                 Ended::Late
+            } else if started.elapsed() > self.boot_time() && !begun.load(Ordering::Relaxed) {
+                Ended::Hung
             } else if room(machine.tmp)? < ROOM {
                 Ended::NoRoom
             } else {
