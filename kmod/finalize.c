@@ -151,7 +151,7 @@ void ff_lazy_end(struct ff_snapshot *snap)
 	}
 }
 
-static void ff_lazy_collect_vma(struct ff_snapshot *snap, struct ff_space *space, struct ff_vma *vma)
+static int ff_lazy_collect_vma(struct ff_snapshot *snap, struct ff_space *space, struct ff_vma *vma)
 {
 	unsigned long first = vma->image.start >> PMD_SHIFT, last = (vma->image.end - 1) >> PMD_SHIFT, index;
 	u32 clean_flags = ff_track_trusts(space, vma) ? FF_RUN_UNCHANGED : 0;
@@ -159,8 +159,14 @@ static void ff_lazy_collect_vma(struct ff_snapshot *snap, struct ff_space *space
 	struct ff_leaf *leaf;
 
 	xa_for_each_range(&lazy->tables, index, leaf, first, last)
+	{
+		/* A run for each page at the most: it takes as many where every other one is there already. */
+		if (ff_pages_reserve(&snap->pages, PTRS_PER_PTE, PTRS_PER_PTE))
+			return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
 		ff_leaf_collect(leaf, max_t(unsigned long, vma->image.start, leaf->addr),
 				min_t(unsigned long, vma->image.end, leaf->addr + PMD_SIZE), clean_flags, &snap->pages);
+	}
+	return 0;
 }
 
 int ff_lazy_collect(struct ff_snapshot *snap, struct ff_space *space)
@@ -169,19 +175,17 @@ int ff_lazy_collect(struct ff_snapshot *snap, struct ff_space *space)
 	struct ff_leaf *leaf;
 	unsigned long index;
 	u64 held = 0, copied = 0;
-	u32 runs = space->vma_count, number, path;
+	u32 number, path;
+	int err;
 
 	xa_for_each(&space->lazy->tables, index, leaf)
 	{
 		held += bitmap_weight(leaf->held, PTRS_PER_PTE);
 		copied += bitmap_weight(leaf->copied, PTRS_PER_PTE);
 		snap->take->counts.huge_armed += leaf->held_huge;
-		runs += ff_leaf_runs(leaf);
 		for (path = 0; path < FF_PATH_COUNT; path++)
 			snap->take->counts.finalized[path] += leaf->finalized[path];
 	}
-	if (ff_pages_reserve(pages, held, runs))
-		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
 	for (number = 0; number < space->vma_count; number++) {
 		struct ff_vma *vma = &space->vmas[number];
 		u32 first = pages->run_count;
@@ -189,7 +193,9 @@ int ff_lazy_collect(struct ff_snapshot *snap, struct ff_space *space)
 		if (!vma->private)
 			continue;
 		ff_pages_break_run(pages);
-		ff_lazy_collect_vma(snap, space, vma);
+		err = ff_lazy_collect_vma(snap, space, vma);
+		if (err)
+			return err;
 		vma->image.first_run = first;
 		vma->image.run_count = pages->run_count - first;
 		cond_resched();

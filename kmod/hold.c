@@ -283,21 +283,6 @@ void ff_leaf_finalize_fault(struct ff_lazy *lazy, struct ff_leaf *leaf, unsigned
 
 /* ---- handing over ------------------------------------------------------ */
 
-u32 ff_leaf_runs(const struct ff_leaf *leaf)
-{
-	u32 runs = 0, index;
-	int before = 0;
-
-	for (index = 0; index < PTRS_PER_PTE; index++) {
-		int kind = test_bit(index, leaf->held) | test_bit(index, leaf->copied) << 1 |
-			   test_bit(index, leaf->unreadable) << 2 | test_bit(index, leaf->clean) << 3;
-
-		runs += kind && kind != before;
-		before = kind;
-	}
-	return runs;
-}
-
 void ff_leaf_collect(struct ff_leaf *leaf, unsigned long start, unsigned long end, u32 clean_flags,
 		     struct ff_pages *pages)
 {

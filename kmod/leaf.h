@@ -38,11 +38,9 @@ enum ff_step ff_leaf_settle(struct ff_lazy *lazy, struct ff_leaf *leaf, struct f
 /* Holds what a fault at @addr may change. */
 void ff_leaf_finalize_fault(struct ff_lazy *lazy, struct ff_leaf *leaf, unsigned long addr);
 
-/* At most how many runs it yields. */
-u32 ff_leaf_runs(const struct ff_leaf *leaf);
 /*
- * Moves the references in the range to the snapshot, which has reserved the room. @clean_flags are those of runs of
- * pages whose entries have not changed.
+ * Moves the references in the range to the snapshot, which has room for PTRS_PER_PTE pages and as many runs.
+ * @clean_flags are those of runs of pages whose entries have not changed.
  */
 void ff_leaf_collect(struct ff_leaf *leaf, unsigned long start, unsigned long end, u32 clean_flags,
 		     struct ff_pages *pages);

@@ -98,8 +98,12 @@ void ff_pages_drop_spare(struct ff_pages *pages)
 
 void ff_pages_new_run(struct ff_pages *pages, unsigned long vaddr, u64 page, u32 flags)
 {
-	struct ff_image_run *run = &pages->runs[pages->run_count++];
+	struct ff_image_run *run = &pages->runs[pages->run_count];
 
+	/* Never: the callers have reserved it. What lies behind is others' memory. */
+	if (WARN_ON_ONCE(pages->run_count == pages->run_limit))
+		return;
+	pages->run_count++;
 	run->vaddr = vaddr;
 	run->page = page;
 	run->pages = 0;

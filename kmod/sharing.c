@@ -211,30 +211,6 @@ static u32 ff_shared_kind(const struct ff_block *block, pgoff_t index)
 	return block ? test_bit(bit, block->held) | test_bit(bit, block->unreadable) << 1 : 0;
 }
 
-static int ff_shared_reserve_runs(struct ff_snapshot *snap, struct ff_shared *shared, pgoff_t first, pgoff_t last)
-{
-	struct ff_block *block;
-	unsigned long key;
-	u32 runs = 0, bit;
-	u64 held = 0;
-
-	xa_for_each_range(&shared->blocks, key, block, first >> FF_BLOCK_ORDER, last >> FF_BLOCK_ORDER)
-	{
-		u32 before = 0;
-
-		for (bit = 0; bit < PTRS_PER_PTE; bit++) {
-			u32 kind = ff_shared_kind(block, bit);
-
-			runs += kind && kind != before;
-			held += kind == 1;
-			before = kind;
-		}
-	}
-	if (ff_pages_reserve(&snap->pages, held, runs))
-		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
-	return 0;
-}
-
 static void ff_shared_collect_block(struct ff_snapshot *snap, struct ff_space *space, struct ff_vma *vma,
 				    struct ff_block *block, pgoff_t first, pgoff_t last)
 {
@@ -266,16 +242,16 @@ static int ff_shared_collect_vma(struct ff_snapshot *snap, struct ff_space *spac
 	struct ff_pages *pages = &snap->pages;
 	struct ff_block *block;
 	unsigned long key;
-	u32 before;
-	int err;
+	u32 before = pages->run_count;
 
-	err = ff_shared_reserve_runs(snap, vma->shared, first, last);
-	if (err)
-		return err;
-	before = pages->run_count;
 	ff_pages_break_run(pages);
 	xa_for_each_range(&vma->shared->blocks, key, block, first >> FF_BLOCK_ORDER, last >> FF_BLOCK_ORDER)
+	{
+		/* A run for each page at the most: see ff_lazy_collect_vma(). */
+		if (ff_pages_reserve(pages, PTRS_PER_PTE, PTRS_PER_PTE))
+			return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
 		ff_shared_collect_block(snap, space, vma, block, first, last);
+	}
 	vma->image.first_run = before;
 	vma->image.run_count = pages->run_count - before;
 	cond_resched();

@@ -3,6 +3,7 @@
 //!
 //! - `mremap`: one region takes another's place, and whole page tables move.
 //! - `userfault`: pages are written, swapped out, and moved to where there were none. `moved 0` where the kernel cannot.
+//! - `fork`: a child has the same pages, but for every other one, which this process has written since. Acts at once.
 //! - `same`: every page of a region that KSM may merge gets the same content.
 
 use guest_tests::userfault::{FEATURE_MOVE, MODE_MISSING, MOVE, REGISTER, command, open};
@@ -20,13 +21,15 @@ fn main() {
             Box::new(move || remap(from, to))
         }
         "userfault" => register(from, to),
+        "fork" => Box::new(|| 0),
         "same" => {
             advise(from, libc::MADV_MERGEABLE);
             Box::new(move || fill_alike(from))
         }
         other => panic!("{other}?"),
     };
-    println!("from {from} to {to} bytes {BYTES}");
+    let child = if how == "fork" { fork(from) } else { 0 };
+    println!("from {from} to {to} bytes {BYTES} child {child}");
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).expect("it is told");
     println!("moved {}", act());
@@ -75,6 +78,25 @@ fn remap(from: usize, to: usize) -> usize {
     let moved = unsafe { libc::mremap(from as *mut _, BYTES, BYTES, flags, to as *mut libc::c_void) };
     assert_eq!(moved as usize, to, "{}", std::io::Error::last_os_error());
     BYTES / PAGE
+}
+
+/// Forks, and writes every other page.
+fn fork(start: usize) -> i32 {
+    // SAFETY: there is no other thread.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "{}", std::io::Error::last_os_error());
+    if child == 0 {
+        // SAFETY: no memory is involved; it ends with its parent.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        loop {
+            // SAFETY: no memory is involved.
+            unsafe { libc::pause() };
+        }
+    }
+    for page in (start..start + BYTES).step_by(2 * PAGE) {
+        write(page, page * 2 + 3);
+    }
+    child
 }
 
 /// Has pages swapped out, and moves those that are.

@@ -70,6 +70,37 @@ fn a_file_that_somebody_else_has_mapped_is_copied_in_the_stop() {
     }
 }
 
+/// Pages that two processes share are there once. Here each of them stands between two that they do not share: so it is a run of its own.
+#[test]
+fn pages_that_alternate_between_shared_and_own_are_all_there() {
+    for how in [LAZY, PUD, EAGER] {
+        let target = Target::spawn("mover", &["fork"]);
+        let child = i32::try_from(target.at("child")).unwrap();
+        let (start, count) = (
+            target.at("from"),
+            usize::try_from(target.at("bytes") / 4096).unwrap(),
+        );
+        let snapshot = Device::open().take_how(&[target.pid(), child], how).unwrap();
+        let image = Image::open(&snapshot.file);
+        for pid in [target.pid(), child] {
+            let pages = image.pages(pid, start, count);
+            let wrong = (start..)
+                .step_by(4096)
+                .zip(pages)
+                .enumerate()
+                .filter(|(index, (address, page))| {
+                    let mark = if pid == target.pid() && index % 2 == 0 {
+                        3
+                    } else {
+                        1
+                    };
+                    page.as_ref().is_none_or(|page| page[0] != address * 2 + mark)
+                });
+            assert_eq!(wrong.count(), 0, "{how:?} {pid}");
+        }
+    }
+}
+
 /// Each page of a file that all of them map is copied once, and after the stop.
 #[test]
 fn a_file_that_several_targets_map_is_copied_once() {
