@@ -289,7 +289,7 @@ impl Drop for Pressure {
 pub struct Events(HashMap<String, u64>);
 
 impl Events {
-    /// now
+    /// As they are now.
     ///
     /// # Panics
     ///
@@ -305,17 +305,22 @@ impl Events {
         )
     }
 
-    /// Each of these has happened so often since.
+    /// Does something until each of these has happened so often since.
     ///
     /// # Panics
     ///
-    /// When one has not.
-    pub fn assert_since(&self, names: &[&str], least: u64) {
-        let now = Self::now();
-        for name in names {
-            let count = now.0[*name] - self.0[*name];
-            println!("{name}: {count}");
-            assert!(count >= least, "{name}: only {count}");
+    /// When one has not after fifty times.
+    pub fn until(&self, names: &[&str], least: u64, mut act: impl FnMut()) {
+        for _ in 0..50 {
+            act();
+            let now = Self::now();
+            let counts = names.iter().map(|name| now.0[*name] - self.0[*name]);
+            let counts: Vec<_> = counts.collect();
+            println!("{names:?}: {counts:?}");
+            if counts.iter().all(|count| *count >= least) {
+                return;
+            }
         }
+        panic!("{names:?} do not happen");
     }
 }
