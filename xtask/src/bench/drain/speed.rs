@@ -69,6 +69,34 @@ pub fn speeds(samples: &[Value]) -> Table {
     table
 }
 
+/// How fast it is where no processor is emulated.
+pub fn host(samples: &[Value]) -> Table {
+    let mut table = Table::new(
+        "On the host's own processor",
+        "What comes after the module, of a snapshot that is made up: 512 MiB of programs and libraries in a tmpfs, mapped as the module's \
+         descriptor is (`snap-user/examples/host_drain.rs`). Everything is timed from its start to its end. Median (least – greatest); \
+         the last column is the speed as a part of that of the row above.",
+        &["method", "time", "MiB/s", "ratio"],
+    );
+    for (peer, ours) in [
+        ("dd to null", "image to null"),
+        ("zstd and age", "image by zstd and age"),
+    ] {
+        let figure = |method, figure| median(samples, &[("what", "host"), ("method", method)], figure);
+        for method in [peer, ours] {
+            let times = figures(samples, &[("what", "host"), ("method", method)], "ns");
+            let own = figure(method, "ns");
+            table.row(vec![
+                called(method).to_owned(),
+                spread(&times),
+                rate(figure(method, "bytes"), own),
+                beside(figure(peer, "ns"), own),
+            ]);
+        }
+    }
+    table
+}
+
 fn rate(bytes: Option<u64>, ns: Option<u64>) -> String {
     let rate = bytes.zip(ns).map(|(bytes, ns)| {
         let per_second = u128::from(bytes) * 1_000_000_000 / u128::from(ns.max(1));

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::speed::speeds;
+use super::speed::{host, speeds};
 use crate::bench::disk::figures;
 use crate::bench::stats::{Spread, ratio};
 use crate::bench::table::{NOTHING, Table};
@@ -11,6 +11,7 @@ use crate::bench::table::{NOTHING, Table};
 pub fn all(samples: &[Value]) -> Vec<Table> {
     vec![
         speeds(samples),
+        host(samples),
         memory(samples),
         copies(samples),
         sizes(samples),
