@@ -54,7 +54,8 @@ sleep 1
 
 say "freezeframe take --pid $redis -o $image"
 begin=$(now)
-freezeframe take --pid "$redis" -o "$image"
+# A bar is for people; what is printed here is read later.
+freezeframe take --pid "$redis" -o "$image" 2> >(cat >&2)
 end=$(now)
 redis-cli set demo:note "written after the snapshot, at second $SECONDS" >/dev/null
 # Time for the writers to break copy-on-write, and for Prometheus to see it.
