@@ -2,15 +2,12 @@
 
 use std::any::Any;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 
 use guest_tests::device::{Device, How, Snapshot};
 use guest_tests::image::Image;
 use guest_tests::knob::Knob;
 use guest_tests::pressure::{Merging, Swap};
-use guest_tests::sh;
 use guest_tests::target::{Target, numbers};
 use guest_tests::unchanged::{compare, pages};
 use snap_common::abi;
@@ -241,69 +238,6 @@ fn what_was_merged_is_not_unchanged() {
         merging.wait_for(pages / 2);
         Some(Box::new(merging))
     });
-}
-
-#[test]
-fn what_has_a_breakpoint_is_not_unchanged() {
-    assert_seen("mremap", 1, |target| {
-        let program = fs::read_link(format!("/proc/{}/exe", target.pid())).unwrap();
-        Some(Box::new(Probe::at_entry(&program)))
-    });
-}
-
-const TRACING: &str = "/sys/kernel/tracing";
-
-/// A uprobe where a program begins: the kernel writes a breakpoint into a page of its own.
-struct Probe;
-
-impl Probe {
-    fn at_entry(program: &Path) -> Self {
-        sh(&format!(
-            "mountpoint -q {TRACING} || mount -t tracefs tracefs {TRACING}"
-        ));
-        let probe = format!("p:freezeframe/entry {}:{:#x}", program.display(), entry(program));
-        Self::tell(&probe);
-        fs::write(format!("{TRACING}/events/freezeframe/entry/enable"), "1").expect("and puts it there");
-        Self
-    }
-
-    /// Behind what was told before: from the start it would be in place of that.
-    fn tell(line: &str) {
-        let mut events = fs::File::options()
-            .append(true)
-            .open(format!("{TRACING}/uprobe_events"))
-            .expect("the kernel has uprobes");
-        events
-            .write_all(line.as_bytes())
-            .unwrap_or_else(|error| panic!("{line}: {error}"));
-    }
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        fs::write(format!("{TRACING}/events/freezeframe/entry/enable"), "0")
-            .expect("the kernel takes it away");
-        fs::write(format!("{TRACING}/uprobe_events"), "-:freezeframe/entry").expect("and forgets it");
-    }
-}
-
-/// Where in the file of a program its first instruction is.
-fn entry(program: &Path) -> u64 {
-    let file = fs::read(program).unwrap();
-    let word = |at: usize, bytes: usize| {
-        let mut word = [0; 8];
-        word[..bytes].copy_from_slice(&file[at..at + bytes]);
-        u64::from_le_bytes(word)
-    };
-    // `struct elf64_hdr`, and `struct elf64_phdr`.
-    let (entry, first) = (word(24, 8), usize::try_from(word(32, 8)).unwrap());
-    let count = usize::try_from(word(56, 2)).unwrap();
-    let mut segments = (0..count).map(|index| first + index * 56);
-    let segment = segments.find(|at| {
-        word(*at, 4) == 1 && (word(at + 16, 8)..word(at + 16, 8) + word(at + 32, 8)).contains(&entry)
-    });
-    let segment = segment.expect("a segment has it");
-    entry - word(segment + 16, 8) + word(segment + 8, 8)
 }
 
 /// KSM puts a page that many have in place of one, and tells nobody.

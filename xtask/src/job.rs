@@ -43,7 +43,7 @@ pub const ROOT: &str = "root";
 const BEGINS: &str = "guest: begins";
 
 /// How long that may take, where the kernel is as fast as a supported one: seconds, or half a minute on a busy machine.
-const BOOT: Duration = Duration::from_secs(180);
+const BOOT: Duration = Duration::from_secs(90);
 
 /// How often a guest that does not come so far is started. QEMU's TCG (10.0.2) now and then loses the timer of a second processor
 /// in the kernel's first second, and the guest hangs there for good.

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 
 use bytes::Bytes;
 use snap_common::abi;
@@ -174,7 +174,9 @@ impl Mapping<'_> {
         // Where the file was removed, only the process has it; where the process has ended, only the folder has.
         let is_named = std::fs::read_link(&link).is_ok_and(|target| target.as_os_str() == path.as_str());
         let opened = |path: &str, known: bool| {
-            let file = File::open(path).ok()?;
+            // What has that name by now may be a FIFO, at which opening would wait.
+            let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+            let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
             let metadata = file.metadata().ok()?;
             let same = known || is_inode(&metadata, vma);
             (metadata.is_file() && same && self.is_old(&metadata)).then_some(file)
