@@ -195,11 +195,7 @@ fn wrong_after(how: &str, act: impl Fn(&mut Target) -> Option<Guard>) -> Option<
 
 /// The module sees it; without its hook, at least so many pages are taken for those that were there.
 fn assert_seen(how: &str, least: usize, act: impl Fn(&mut Target) -> Option<Guard>) {
-    let Some(wrong) = wrong_after(how, &act) else {
-        println!("{how}: this kernel cannot");
-        return;
-    };
-    assert_eq!(wrong, 0, "{how}");
+    assert_eq!(wrong_after(how, &act), Some(0), "{how}");
     let _knob = Knob::set("test_no_hook", 32);
     let wrong = wrong_after(how, &act);
     assert!(
@@ -222,11 +218,12 @@ fn what_was_moved_there_is_not_unchanged() {
 #[test]
 fn what_was_swapped_out_and_moved_there_is_not_unchanged() {
     let _swap = Swap::on_zram();
+    // 6.8 moves.
+    let can = std::env::var("FF_KERNEL").as_deref() != Ok("6.1");
     for hook in [0, 32] {
         let _knob = Knob::set("test_no_hook", hook);
         let wrong = wrong_after("userfault", |target| Some(Box::new(moved(target)?)));
-        assert!(wrong.is_none_or(|wrong| wrong == 0), "{wrong:?} pages");
-        println!("userfault: {wrong:?}");
+        assert_eq!(wrong, can.then_some(0));
     }
 }
 

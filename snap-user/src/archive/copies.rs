@@ -20,6 +20,8 @@ use crate::image::Image;
 /// So much of mappings with written pages is copied, all processes together; files that several have count once. What is more stays in
 /// the files alone: the copies are held in memory until they are written.
 const MOST: u64 = 16 << 20;
+/// Times of files lag behind the clock by a tick of the kernel at the most, which is 10 ms at the most.
+const TICK_NS: i128 = 10_000_000;
 const ELF: &[u8] = b"\x7fELF";
 /// What `/proc/PID/maps` calls the vDSO.
 const VDSO: &str = "[vdso]";
@@ -184,11 +186,11 @@ impl Mapping<'_> {
         opened(&link, is_named).or_else(|| opened(&path, false))
     }
 
-    /// Was the file last written before the instant?
+    /// Was the file last changed before the instant, as far as its inode tells? By that change alone: the time of writing can be set back.
     fn is_old(&self, metadata: &Metadata) -> bool {
         let second = 1_000_000_000;
-        let written = i128::from(metadata.mtime()) * second + i128::from(metadata.mtime_nsec());
-        written < i128::from(self.image.header.instant_realtime_ns)
+        let changed = i128::from(metadata.ctime()) * second + i128::from(metadata.ctime_nsec());
+        changed + TICK_NS < i128::from(self.image.header.instant_realtime_ns)
     }
 }
 
