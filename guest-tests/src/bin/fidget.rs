@@ -1,11 +1,11 @@
 //! Threads that never stop making and giving back what the kernel keeps for a process. One of them counts: in the positions of two files,
 //! in an eventfd, and in bytes of a pipe, one after the other, so that at any instant each has as much as the one before it, or one less.
-//! Says on one line which descriptors these are.
+//! With `alone` nobody else runs. Says on one line which descriptors these are.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::UdpSocket;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::ptr::null_mut;
 use std::thread::spawn;
@@ -13,11 +13,16 @@ use std::thread::spawn;
 /// Bytes that the pipe holds before it is emptied: less than a page of it.
 const PIPE_BYTES: u64 = 3000;
 
+/// Descriptors between those that are counted in.
+const BETWEEN: i32 = 100;
+
 fn main() {
     // Nobody takes it: it waits, and goes, and comes.
     // SAFETY: ignores a signal.
     unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) };
-    for act in [descriptors, sockets, timers, threads, signals] {
+    let others: [fn(); 5] = [descriptors, sockets, timers, threads, signals];
+    let alone = std::env::args().nth(1).is_some_and(|how| how == "alone");
+    for act in others.into_iter().filter(|_| !alone) {
         spawn(move || {
             loop {
                 act();
@@ -27,14 +32,26 @@ fn main() {
     count();
 }
 
+/// The same file under a number that is far from the others: who notes the descriptors one by one needs a while from one to the next.
+fn far(file: &impl AsRawFd, number: i32) -> File {
+    for other in number - BETWEEN..=number {
+        // SAFETY: nobody else has numbers as high.
+        assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), other) }, other);
+    }
+    // SAFETY: it is ours alone.
+    File::from(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 fn count() -> ! {
-    let [one, two] = [(); 2].map(|()| File::open("/etc/passwd").expect("it is there"));
+    let open = || File::open("/etc/passwd").expect("it is there");
+    let (one, two) = (open(), far(&open(), 500));
     // SAFETY: makes a descriptor.
     let counter = unsafe { libc::eventfd(0, 0) };
     assert!(counter >= 0);
     // SAFETY: it is ours alone.
-    let mut counter = File::from(unsafe { OwnedFd::from_raw_fd(counter) });
-    let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+    let mut counter = far(&unsafe { OwnedFd::from_raw_fd(counter) }, 700);
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    let mut reader = far(&reader, 900);
     println!(
         "one {} two {} counter {} pipe {}",
         one.as_raw_fd(),

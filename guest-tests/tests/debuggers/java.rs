@@ -20,22 +20,26 @@ const OPTIONS: [&str; 5] = [
     "-XX:-UsePerfData",
 ];
 
+/// Of how many instants one must have frames of every thread. Where a thread is about to call or to return, jstack finds none of its
+/// frames, and the thread that counts may be there.
+const INSTANTS: usize = 6;
+
 /// What the object has.
 const FIELDS: [&str; 2] = ["greeting: \"frozen in time\"", "prime: 7"];
 
 #[test]
 fn java_is_where_it_said() {
-    let folder = folder("java");
-    let program = format!("{folder}/Places.java");
+    let classes = folder("classes");
+    let program = format!("{classes}/Places.java");
     std::fs::write(&program, PROGRAM).unwrap();
-    sh(&format!("javac -XDignore.symbol.file -d {folder} {program}"));
-    let scene = Scene::take(
-        folder.clone(),
-        "java",
-        &[&OPTIONS[..], &["-cp", &folder, "Places"]].concat(),
-    );
-    let records = scene.records();
-    with_jstack(&scene, &records);
+    sh(&format!("javac -XDignore.symbol.file -d {classes} {program}"));
+    let arguments = [&OPTIONS[..], &["-cp", &classes, "Places"]].concat();
+    let found = (0..INSTANTS).find_map(|_| {
+        let scene = Scene::take(folder("java"), "java", &arguments);
+        let records = scene.records();
+        with_jstack(&scene, &records).then_some((scene, records))
+    });
+    let (scene, records) = found.expect("at one of so many instants, jstack finds frames of every thread");
     with_clhsdb(&scene, &records);
     with_gdb(&scene);
 }
@@ -47,7 +51,8 @@ fn jhsdb(scene: &Scene, tool: &str) -> Command {
     jhsdb
 }
 
-fn with_jstack(scene: &Scene, records: &[Record]) {
+/// Returns whether every thread has frames. Those that there are must be right.
+fn with_jstack(scene: &Scene, records: &[Record]) -> bool {
     let text = quiet(&mut jhsdb(scene, "jstack"));
     // "place 3" #12 prio=5 …, and its frames: - Places.descend(long, int, Places$Pause) @bci=26, line=57 (Interpreted frame)
     let found = threads(
@@ -56,11 +61,17 @@ fn with_jstack(scene: &Scene, records: &[Record]) {
         |line| function(line.trim_start().strip_prefix("- ")?.split('(').next()?),
     );
     assert_eq!(found.len(), records.len(), "{text}");
+    let mut all = true;
     for (number, functions) in found {
         let record = &records[usize::try_from(number).unwrap()];
+        if functions.is_empty() && record.innermost() == "spin" {
+            all = false;
+            continue;
+        }
         let unrecorded = record.unrecorded(&functions, &format!("jstack, thread {number}"));
         assert_eq!(unrecorded, 0, "{text}");
     }
+    all
 }
 
 fn with_clhsdb(scene: &Scene, records: &[Record]) {

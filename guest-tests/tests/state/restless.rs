@@ -68,7 +68,7 @@ fn descriptors_are_of_one_instant() {
 /// With nobody frozen, and no memory armed that would hold up who writes to it, they are of several instants.
 #[test]
 fn without_the_stop_they_are_not() {
-    let target = Target::spawn("fidget", &[]);
+    let target = Target::spawn("fidget", &["alone"]);
     let _knobs = ["test_no_freeze", "test_no_arm"].map(|name| Knob::set(name, 1));
     let found = (0..rounds(60)).any(|_| !fit(counts(&target, How::default())));
     assert!(found, "every one of them fits");

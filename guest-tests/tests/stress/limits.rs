@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use guest_tests::device::{Device, Failed, How};
-use guest_tests::drift::Drift;
+use guest_tests::drift::{Drift, REGIONS};
 use guest_tests::held::Held;
 use guest_tests::image::Image;
 use guest_tests::knob::Knob;
@@ -94,15 +94,22 @@ fn late_ways() -> impl Iterator<Item = How> {
     ways().into_iter().filter(|how| how.arm != abi::ARM_EAGER)
 }
 
+/// Where a suspect has moved before the stop, all pages are held in it, and a page that was held is copied no more until it is written:
+/// of those that nobody writes, no later snapshot has copies.
 #[test]
 fn pages_that_are_copied_after_the_stop_are_right() {
     let mut drift = Drift::spawn("/sys/fs/cgroup");
     let _copy = Knob::set("test_copy", 1);
+    let hot: u64 = REGIONS
+        .iter()
+        .filter(|region| region.hot)
+        .map(|region| region.pages)
+        .sum();
     for how in late_ways() {
         let copied = (0..20).any(|_| {
             let snapshot = Device::open().take_how(&[drift.target.pid()], how).unwrap();
             assert_right(&mut drift, &snapshot, &format!("{how:?}"));
-            snapshot.take.counts.pages_copied > 2000
+            snapshot.take.counts.pages_copied > hot / 2
         });
         assert!(copied, "{how:?}: pages are copied");
     }
