@@ -2,11 +2,13 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod made_up;
 
 use std::path::{Path, PathBuf};
 
 use common::{Draft, archive, chain};
 use freezeframe::archive::elsewhere::Place;
+use made_up::{Head, zeroed};
 use snap_common::abi;
 
 fn main() {
@@ -52,23 +54,8 @@ fn heads() -> Vec<(&'static str, Vec<u8>)> {
     vec![("core", draft.core()), ("empty", Draft::new(1).core())]
 }
 
-/// A record of nothing but zeros.
-fn zeroed<T: Copy>() -> T {
-    // SAFETY: only used for the records of `abi`, which are made of integers alone.
-    unsafe { std::mem::zeroed() }
-}
-
-fn bytes_of<T: Copy>(record: &T) -> &[u8] {
-    // SAFETY: as many bytes as the record has, and the records of `abi` have no padding.
-    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast(), size_of::<T>()) }
-}
-
 /// One process with one thread, one mapping and one page.
 fn image() -> Vec<u8> {
-    let mut header: abi::ImageHeader = zeroed();
-    header.magic = abi::IMAGE_MAGIC;
-    header.version = abi::IMAGE_VERSION;
-    header.page_size = 4096;
     let mut process: abi::ImageProcess = zeroed();
     process.pid = 1;
     process.thread_count = 1;
@@ -80,31 +67,15 @@ fn image() -> Vec<u8> {
     let mut run: abi::ImageRun = zeroed();
     (run.vaddr, run.pages) = (0x1000, 1);
 
-    let mut tables = Vec::new();
-    let mut table = |record: &[u8]| {
-        let offset = size_of::<abi::ImageHeader>() + tables.len();
-        tables.extend_from_slice(record);
-        abi::Table {
-            offset: offset as u64,
-            count: 1,
-            stride: u32::try_from(record.len()).expect("a record is short"),
-        }
-    };
-    header.processes = table(bytes_of(&process));
-    header.threads = table(bytes_of(&thread));
-    header.vmas = table(bytes_of(&vma));
-    header.runs = table(bytes_of(&run));
-    header.blobs = table(b"/bin/x\0\0");
-    for (table, record) in [
-        (&mut header.fds, size_of::<abi::ImageFd>()),
-        (&mut header.files, size_of::<abi::ImageFile>()),
-    ] {
-        table.stride = u32::try_from(record).unwrap();
-    }
-    header.data_offset = 4096;
-    header.data_pages = 1;
-    let mut image = bytes_of(&header).to_vec();
-    image.extend(tables);
-    image.resize(2 * 4096, 0);
+    let mut head = Head::new(1);
+    head.header.processes = head.table(&[process]);
+    head.header.threads = head.table(&[thread]);
+    head.header.vmas = head.table(&[vma]);
+    head.header.runs = head.table(&[run]);
+    head.header.fds = head.table::<abi::ImageFd>(&[]);
+    head.header.files = head.table::<abi::ImageFile>(&[]);
+    head.header.blobs = head.table(b"/bin/x\0\0");
+    let mut image = head.bytes();
+    image.resize(image.len() + 4096, 0);
     image
 }

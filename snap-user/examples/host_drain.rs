@@ -2,6 +2,8 @@
 //! The snapshot is made up (one process with 512 MiB of what lies in /usr/bin and /usr/lib, in a tmpfs), all that comes after it is real: the
 //! archive, its sums, compression, encryption. Beside it, in turn, `dd`, `zstd -T0` and `age` on the same bytes. Prints a line of JSON for each.
 
+mod made_up;
+
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ use freezeframe::stream::encrypt::Encryption;
 use freezeframe::stream::options::StreamOptions;
 use freezeframe::stream::sink::{Destination, Sink};
 use freezeframe::stream::{Cancel, pipeline};
+use made_up::{Head, zeroed};
 use rustix::mm::{MapFlags, ProtFlags};
 use snap_common::abi;
 
@@ -42,17 +45,6 @@ impl ImageSource for Mapped {
     }
 }
 
-/// A record of nothing but zeros.
-fn zeroed<T: Copy>() -> T {
-    // SAFETY: only used for the records of `abi`, which are made of integers alone.
-    unsafe { std::mem::zeroed() }
-}
-
-fn bytes_of<T: Copy>(record: &T) -> &[u8] {
-    // SAFETY: as many bytes as the record has, and the records of `abi` have no padding.
-    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast(), size_of::<T>()) }
-}
-
 /// The tables of an image of one process with one mapping.
 fn tables() -> Vec<u8> {
     let mut process: abi::ImageProcess = zeroed();
@@ -65,32 +57,15 @@ fn tables() -> Vec<u8> {
     let mut run: abi::ImageRun = zeroed();
     run.vaddr = START;
     run.pages = u32::try_from(PAGES).expect("few");
-    let mut header: abi::ImageHeader = zeroed();
-    header.magic = abi::IMAGE_MAGIC;
-    header.version = abi::IMAGE_VERSION;
-    header.page_size = u32::try_from(PAGE).expect("small");
-    let mut tables = Vec::new();
-    let mut table = |records: &[u8], stride: usize| {
-        let offset = (size_of::<abi::ImageHeader>() + tables.len()) as u64;
-        tables.extend_from_slice(records);
-        abi::Table {
-            offset,
-            count: u32::try_from(records.len() / stride).expect("few"),
-            stride: u32::try_from(stride).expect("small"),
-        }
-    };
-    header.processes = table(bytes_of(&process), size_of::<abi::ImageProcess>());
-    header.threads = table(&[], size_of::<abi::ImageThread>());
-    header.vmas = table(bytes_of(&vma), size_of::<abi::ImageVma>());
-    header.runs = table(bytes_of(&run), size_of::<abi::ImageRun>());
-    header.fds = table(&[], size_of::<abi::ImageFd>());
-    header.files = table(&[], size_of::<abi::ImageFile>());
-    header.blobs = table(&[], 1);
-    header.data_offset = (size_of::<abi::ImageHeader>() as u64 + tables.len() as u64).next_multiple_of(PAGE);
-    header.data_pages = PAGES;
-    let mut bytes = [bytes_of(&header), &tables].concat();
-    bytes.resize(usize::try_from(header.data_offset).expect("small"), 0);
-    bytes
+    let mut head = Head::new(PAGES);
+    head.header.processes = head.table(&[process]);
+    head.header.threads = head.table::<abi::ImageThread>(&[]);
+    head.header.vmas = head.table(&[vma]);
+    head.header.runs = head.table(&[run]);
+    head.header.fds = head.table::<abi::ImageFd>(&[]);
+    head.header.files = head.table::<abi::ImageFile>(&[]);
+    head.header.blobs = head.table::<u8>(&[]);
+    head.bytes()
 }
 
 /// Fills the data pages with programs and libraries, over and over.

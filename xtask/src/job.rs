@@ -1,11 +1,11 @@
 //! A job in a guest: packed into a disk, run as root there, its `/out` brought back.
 
+mod boot;
+
 use std::fs::{self, File};
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -29,25 +29,12 @@ const OUT_SIZE: u64 = 16 << 30;
 /// Size of the disk that the job may do with as it likes; the file is sparse.
 const SCRATCH_SIZE: u64 = 8 << 30;
 
-/// What has to be left of the host's filesystem, in bytes, lest a guest whose disk cannot grow stands still until its deadline.
-const ROOM: u64 = 512 << 20;
-
 /// A file in the job's directory with the number of times that its guest may boot. Without it: once.
 pub const BOOTS: &str = "boots";
 
 /// A file in the job's directory with what `root=` names for a guest whose root is on a layer, `ff-root`, and which boots by way of
 /// an initramfs. Without it: the kernel mounts the disk itself.
 pub const ROOT: &str = "root";
-
-/// What the guest says when it has booted.
-const BEGINS: &str = "guest: begins";
-
-/// How long that may take, where the kernel is as fast as a supported one: seconds, or half a minute on a busy machine.
-const BOOT: Duration = Duration::from_secs(90);
-
-/// How often a guest that does not come so far is started. QEMU's TCG (10.0.2) now and then loses the timer of a second processor
-/// in the kernel's first second, and the guest hangs there for good.
-const STARTS: u32 = 3;
 
 /// Where the module lies in the guest.
 const GUEST_MODULE: &str = "/ff/freezeframe.ko";
@@ -109,18 +96,6 @@ pub enum Outcome {
     Finished(u8),
     /// The guest itself died, for this reason.
     Died(String),
-}
-
-/// How a machine ended.
-enum Ended {
-    /// By itself.
-    Itself(ExitStatus),
-    /// It was killed at the deadline.
-    Late,
-    /// It was killed because its disks had hardly room left to grow.
-    NoRoom,
-    /// It was killed because it did not boot.
-    Hung,
 }
 
 impl Job {
@@ -195,38 +170,10 @@ impl Job {
         };
         eprintln!("  guest: kernel {} under {}", kernel.release, accel.name());
         let start = Instant::now();
-        let mut ended = self.boot(&machine)?;
-        for _ in 1..STARTS {
-            if !matches!(ended, Ended::Hung) {
-                break;
-            }
-            eprintln!(
-                "  guest: it has not booted within {} s, and is started once more",
-                self.boot_time().as_secs()
-            );
-            ended = self.boot(&machine)?;
-        }
+        let ended = self.run_machine(&machine)?;
         let code = unpack(&output, &self.out)?;
         eprintln!("  guest: ended after {:.1} s", start.elapsed().as_secs_f64());
-        Ok(match (code, ended) {
-            (Some(code), _) => Outcome::Finished(code),
-            (None, Ended::Late) => {
-                Outcome::Died(format!("it did not end within {} s", self.timeout.as_secs()))
-            }
-            (None, Ended::NoRoom) => Outcome::Died(format!(
-                "it was stopped, for the filesystem of {} has less than {} MiB left, and QEMU would have halted it \
-                 without a word; make room, or run fewer guests at once (--jobs)",
-                paths::guest().display(),
-                ROOM >> 20
-            )),
-            (None, Ended::Hung) => Outcome::Died(format!(
-                "it did not boot within {} s, {STARTS} times",
-                self.boot_time().as_secs()
-            )),
-            (None, Ended::Itself(status)) => Outcome::Died(format!(
-                "it stopped before the job had ended (a panic?); QEMU: {status}"
-            )),
-        })
+        Ok(code.map_or_else(|| Outcome::Died(self.died(&ended)), Outcome::Finished))
     }
 
     /// The console's log.
@@ -304,86 +251,6 @@ impl Job {
             .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
             .collect()
     }
-
-    fn boot_time(&self) -> Duration {
-        BOOT * self.kernel.slowness()
-    }
-
-    /// Runs the machine to its end.
-    fn boot(&self, machine: &Machine) -> Result<Ended> {
-        let console = self.console();
-        let mut log =
-            File::create(&console).with_context(|| format!("cannot write {}", console.display()))?;
-        let mut child = machine
-            .command()?
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot run qemu-system-x86_64 (by util-linux' setpriv)")?;
-        let Some(mut pipe) = child.stdout.take() else {
-            bail!("QEMU has no console");
-        };
-        let live = self.watched == Watched::Live;
-        let begun = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&begun);
-        let copier = std::thread::spawn(move || -> std::io::Result<()> {
-            let mut buffer = [0; 4096];
-            let mut start = Vec::new();
-            loop {
-                let count = pipe.read(&mut buffer)?;
-                if count == 0 {
-                    return Ok(());
-                }
-                let text: Vec<u8> = buffer[..count]
-                    .iter()
-                    .copied()
-                    .filter(|byte| *byte != b'\r')
-                    .collect();
-                log.write_all(&text)?;
-                if !seen.load(Ordering::Relaxed) {
-                    start.extend_from_slice(&text);
-                    let begins = start
-                        .windows(BEGINS.len())
-                        .any(|window| window == BEGINS.as_bytes());
-                    seen.store(begins, Ordering::Relaxed);
-                }
-                if live {
-                    // A reader that went away must not end the guest.
-                    let _ = std::io::stdout()
-                        .write_all(&text)
-                        .and_then(|()| std::io::stdout().flush());
-                }
-            }
-        });
-        let started = Instant::now();
-        let ended = loop {
-            if let Some(status) = child.try_wait()? {
-                break Ended::Itself(status);
-            }
-            let why = if started.elapsed() > self.timeout {
-                Ended::Late
-            } else if started.elapsed() > self.boot_time() && !begun.load(Ordering::Relaxed) {
-                Ended::Hung
-            } else if room(machine.tmp)? < ROOM {
-                Ended::NoRoom
-            } else {
-                std::thread::sleep(Duration::from_millis(50));
-                continue;
-            };
-            qemu::stop(&mut child);
-            break why;
-        };
-        match copier.join() {
-            Ok(result) => result.with_context(|| format!("cannot write {}", console.display()))?,
-            Err(_) => bail!("the thread that reads the console panicked"),
-        }
-        Ok(ended)
-    }
-}
-
-/// Bytes that are left to us in the filesystem of a directory.
-fn room(dir: &Path) -> Result<u64> {
-    let stat = rustix::fs::statvfs(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
-    Ok(stat.f_bavail * stat.f_frsize)
 }
 
 /// A directory of this run alone, removed at its end.

@@ -1,5 +1,7 @@
 //! Which pages an image says are unchanged since the snapshot before.
 
+mod probe;
+
 use std::any::Any;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -11,6 +13,8 @@ use guest_tests::pressure::{Merging, Swap};
 use guest_tests::target::{Target, numbers};
 use guest_tests::unchanged::{compare, pages};
 use snap_common::abi;
+
+use crate::probe::{Probe, Text};
 
 fn take(pids: &[i32], arm: u32) -> Snapshot {
     Device::open()
@@ -181,9 +185,14 @@ type Guard = Box<dyn Any>;
 
 /// How many pages are wrongly said to be unchanged when something was done to a `mover` between two snapshots; none where it
 /// says that it could do nothing.
-fn wrong_after(how: &str, act: impl Fn(&mut Target) -> Option<Guard>) -> Option<usize> {
+fn wrong_after(
+    how: &str,
+    ready: impl Fn(&Target),
+    act: impl Fn(&mut Target) -> Option<Guard>,
+) -> Option<usize> {
     let mut target = Target::spawn("mover", &[how]);
     let pid = target.pid();
+    ready(&target);
     let first = take(&[pid], abi::ARM_LAZY);
     // The flags of the mappings are those of the second.
     let before = take(&[pid], abi::ARM_LAZY);
@@ -195,9 +204,19 @@ fn wrong_after(how: &str, act: impl Fn(&mut Target) -> Option<Guard>) -> Option<
 
 /// The module sees it; without its hook, at least so many pages are taken for those that were there.
 fn assert_seen(how: &str, least: usize, act: impl Fn(&mut Target) -> Option<Guard>) {
-    assert_eq!(wrong_after(how, &act), Some(0), "{how}");
+    assert_seen_in(how, least, |_| (), act);
+}
+
+/// The same, in a target that something is done to beforehand.
+fn assert_seen_in(
+    how: &str,
+    least: usize,
+    ready: impl Fn(&Target),
+    act: impl Fn(&mut Target) -> Option<Guard>,
+) {
+    assert_eq!(wrong_after(how, &ready, &act), Some(0), "{how}");
     let _knob = Knob::set("test_no_hook", 32);
-    let wrong = wrong_after(how, &act);
+    let wrong = wrong_after(how, &ready, &act);
     assert!(
         wrong >= Some(least),
         "{how}: unseen, {wrong:?} pages are taken for those that were there"
@@ -222,7 +241,7 @@ fn what_was_swapped_out_and_moved_there_is_not_unchanged() {
     let can = std::env::var("FF_KERNEL").as_deref() != Ok("6.1");
     for hook in [0, 32] {
         let _knob = Knob::set("test_no_hook", hook);
-        let wrong = wrong_after("userfault", |target| Some(Box::new(moved(target)?)));
+        let wrong = wrong_after("userfault", |_| (), |target| Some(Box::new(moved(target)?)));
         assert_eq!(wrong, can.then_some(0));
     }
 }
@@ -234,6 +253,15 @@ fn what_was_merged_is_not_unchanged() {
         let merging = Merging::begin();
         merging.wait_for(pages / 2);
         Some(Box::new(merging))
+    });
+}
+
+#[test]
+fn what_has_a_breakpoint_is_not_unchanged() {
+    // Bits of a mapping that has no page of its own are not believed.
+    let touch = |target: &Target| Text::of(target).touch();
+    assert_seen_in("mremap", 1, touch, |target| {
+        Some(Box::new(Probe::at_entry(&Text::of(target))))
     });
 }
 
