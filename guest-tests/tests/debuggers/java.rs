@@ -20,8 +20,8 @@ const OPTIONS: [&str; 5] = [
     "-XX:-UsePerfData",
 ];
 
-/// Of how many instants one must have frames of every thread. Where a thread is about to call or to return, jstack finds none of its
-/// frames, and the thread that counts may be there.
+/// Of how many instants one must have frames of every thread. Of the thread that counts, which runs, jstack now and then finds none,
+/// presumably where it is just about to call or to return.
 const INSTANTS: usize = 6;
 
 /// What the object has.
