@@ -7,7 +7,7 @@ use guest_tests::sh;
 
 use crate::record::{Record, function};
 use crate::scene::{Scene, folder};
-use crate::tools::{bare_gdb, quiet, said, threads};
+use crate::tools::{bare_gdb, complaints, said, threads};
 
 const PROGRAM: &str = include_str!("../../debuggees/Places.java");
 
@@ -21,8 +21,11 @@ const OPTIONS: [&str; 5] = [
 ];
 
 /// Of how many instants one must have frames of every thread. Of the thread that counts, which runs, jstack now and then finds none,
-/// presumably where it is just about to call or to return.
+/// nor does it in the kernel's own cores: of 118 of this program, 20 had none, and in one more it gave up ([`LOST`]).
 const INSTANTS: usize = 6;
+
+/// What jstack says among a thread's frames when it cannot walk on.
+const LOST: &str = "Error occurred during stack walking:";
 
 /// What the object has.
 const FIELDS: [&str; 2] = ["greeting: \"frozen in time\"", "prime: 7"];
@@ -51,20 +54,29 @@ fn jhsdb(scene: &Scene, tool: &str) -> Command {
     jhsdb
 }
 
-/// Returns whether every thread has frames. Those that there are must be right.
+/// Returns whether every thread has frames. Those that there are must be right, and where jstack gives up, it is the thread that counts.
 fn with_jstack(scene: &Scene, records: &[Record]) -> bool {
-    let text = quiet(&mut jhsdb(scene, "jstack"));
+    let text = said(&mut jhsdb(scene, "jstack"));
+    let complaints = complaints(&text);
+    assert!(
+        complaints.iter().all(|line| *line == LOST),
+        "{complaints:#?} in {text}"
+    );
     // "place 3" #12 prio=5 …, and its frames: - Places.descend(long, int, Places$Pause) @bci=26, line=57 (Interpreted frame)
     let found = threads(
         &text,
         |line| line.strip_prefix("\"place ")?.split('"').next()?.parse().ok(),
-        |line| function(line.trim_start().strip_prefix("- ")?.split('(').next()?),
+        |line| match line {
+            LOST => Some(LOST),
+            _ => function(line.trim_start().strip_prefix("- ")?.split('(').next()?),
+        },
     );
     assert_eq!(found.len(), records.len(), "{text}");
     let mut all = true;
     for (number, functions) in found {
         let record = &records[usize::try_from(number).unwrap()];
-        if functions.is_empty() && record.innermost() == "spin" {
+        let lost = functions.is_empty() || functions.contains(&LOST);
+        if lost && record.innermost() == "spin" {
             all = false;
             continue;
         }
