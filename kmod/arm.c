@@ -61,7 +61,7 @@ static __always_inline enum ff_step ff_arm_pte(struct ff_walk *walk, unsigned lo
 	}
 	if (ff_test_skips_arm())
 		goto hold;
-	if (likely(ff_pte_is_warm(pte)))
+	if (likely(ff_pte_is_warm_private(pte)))
 		ff_pte_wrprotect_warm(ptep, pte);
 	else if (pte_write(pte))
 		pte = ff_pte_wrprotect(ptep, pte);

@@ -77,6 +77,14 @@ static inline bool ff_page_is_mapped(struct page *page)
 #define FF_USERFAULTFD_MOVES 0
 #endif
 
+/* Functions of their own change the flags of a VMA and join it with its neighbours; before, vma_merge() did all of
+ * that. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#define FF_VMA_MODIFY 1
+#else
+#define FF_VMA_MODIFY 0
+#endif
+
 /* The bit alone, where the lock of the VMA cannot be waited for. mmap_lock held for writing. */
 static inline void ff_vma_mark_soft_dirty(struct vm_area_struct *vma)
 {

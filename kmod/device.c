@@ -13,6 +13,7 @@
 #include "hook.h"
 #include "take.h"
 #include "test.h"
+#include "trackhook.h"
 
 static int ff_device_open(struct inode *inode, struct file *file)
 {
@@ -28,7 +29,7 @@ static long ff_get_info(struct ff_info __user *to)
 			    FF_FEATURE_FREEZE_SIGNAL | FF_FEATURE_SHARED_COPY | FF_TEST_FEATURES |
 			    (ff_hook_ready() ? FF_FEATURE_ARM_LAZY | FF_FEATURE_ARM_PUD : 0) |
 			    (ff_hook_shared_ready() ? FF_FEATURE_SHARED_LAZY : 0) | FF_FEATURE_FILESYSTEMS |
-			    FF_FEATURE_READ_ONLY | (ff_hook_track_ready() ? FF_FEATURE_TRACK : 0) | FF_FEATURE_STATE |
+			    FF_FEATURE_READ_ONLY | (ff_track_hooks_ready() ? FF_FEATURE_TRACK : 0) | FF_FEATURE_STATE |
 			    (ff_gate_ready() ? FF_FEATURE_FAULT_GATE : 0),
 		.max_targets = FF_MAX_TARGETS,
 		.open_snapshots = ff_open_snapshots(),

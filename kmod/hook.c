@@ -11,7 +11,7 @@
 #include "lazy.h"
 #include "shared.h"
 #include "test.h"
-#include "track.h"
+#include "trackhook.h"
 
 /* The address spaces and shared files that are watched, by mm and by mapping. Readers are under RCU. */
 static DEFINE_HASHTABLE(ff_watched, 6);
@@ -208,41 +208,6 @@ static void notrace ff_on_truncate(unsigned long ip, unsigned long parent, struc
 	rcu_read_unlock();
 }
 
-/* __ksm_enter(mm): pages of it may be merged from here on. */
-static void notrace ff_on_ksm(unsigned long ip, unsigned long parent, struct ftrace_ops *ops, struct ftrace_regs *regs)
-{
-	ff_track_void((struct mm_struct *)ff_hook_argument(regs, 0));
-}
-
-/* uprobe_write_opcode(auprobe, mm, ...): a page of its code is replaced. */
-static void notrace ff_on_uprobe(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
-				 struct ftrace_regs *regs)
-{
-	ff_track_void((struct mm_struct *)ff_hook_argument(regs, 1));
-}
-
-/* move_page_tables(vma, from, new_vma, to, length, ...), of mremap() */
-static void notrace ff_on_move(unsigned long ip, unsigned long parent, struct ftrace_ops *ops, struct ftrace_regs *regs)
-{
-	ff_track_move((struct vm_area_struct *)ff_hook_argument(regs, 2), ff_hook_argument(regs, 4));
-}
-
-#if FF_USERFAULTFD_MOVES
-/* move_pages(context, ...), of userfaultfd */
-static void notrace ff_on_userfault_move(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
-					 struct ftrace_regs *regs)
-{
-	ff_track_void(((struct userfaultfd_ctx *)ff_hook_argument(regs, 0))->mm);
-}
-#endif
-
-struct ff_hook {
-	struct ftrace_ops ops;
-	const char *symbol;
-	bool filtered;
-	bool registered;
-};
-
 /*
  * Registered once: doing that per snapshot would cost 10 to 50 ms each. PERMANENT: sysctl kernel.ftrace_enabled=0
  * cannot take them away from under an armed process.
@@ -264,16 +229,6 @@ static struct ff_hook ff_shared_hooks[] = {
 	{ .ops = { .func = ff_on_truncate, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "shmem_undo_range" },
 };
 
-/* For the bits that say what has changed: whatever changes a page, or puts another in its place, and sets none. */
-static struct ff_hook ff_track_hooks[] = {
-	{ .ops = { .func = ff_on_ksm, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "__ksm_enter" },
-	{ .ops = { .func = ff_on_uprobe, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "uprobe_write_opcode" },
-#if FF_USERFAULTFD_MOVES
-	{ .ops = { .func = ff_on_userfault_move, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "move_pages" },
-#endif
-	{ .ops = { .func = ff_on_move, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "move_page_tables" },
-};
-
 static int ff_hook_register(struct ff_hook *hook)
 {
 	/* It does not write to the name, in spite of its type. */
@@ -292,7 +247,7 @@ static int ff_hook_register(struct ff_hook *hook)
 	return err;
 }
 
-static void ff_hooks_unregister(struct ff_hook *hooks, u32 count)
+void ff_hooks_unregister(struct ff_hook *hooks, u32 count)
 {
 	u32 index;
 
@@ -306,8 +261,7 @@ static void ff_hooks_unregister(struct ff_hook *hooks, u32 count)
 	}
 }
 
-/* All or none. */
-static void ff_hooks_register(struct ff_hook *hooks, u32 count, const char *consequence)
+void ff_hooks_register(struct ff_hook *hooks, u32 count, const char *consequence)
 {
 	u32 index;
 
@@ -328,12 +282,12 @@ void ff_hook_module_init(void)
 	ff_gate_set_ready(ff_hooks[0].registered && (ff_hooks[0].ops.flags & FTRACE_OPS_FL_IPMODIFY));
 	ff_hooks_register(ff_shared_hooks, ARRAY_SIZE(ff_shared_hooks),
 			  "shared memory is copied in the stop, and the window grows with it");
-	ff_hooks_register(ff_track_hooks, ARRAY_SIZE(ff_track_hooks), "every image is whole");
+	ff_track_hooks_init();
 }
 
 void ff_hook_module_exit(void)
 {
-	ff_hooks_unregister(ff_track_hooks, ARRAY_SIZE(ff_track_hooks));
+	ff_track_hooks_exit();
 	ff_hooks_unregister(ff_shared_hooks, ARRAY_SIZE(ff_shared_hooks));
 	ff_hooks_unregister(ff_hooks, ARRAY_SIZE(ff_hooks));
 	ff_gate_module_exit();
@@ -347,11 +301,6 @@ bool ff_hook_ready(void)
 bool ff_hook_shared_ready(void)
 {
 	return ff_hook_ready() && ff_shared_hooks[ARRAY_SIZE(ff_shared_hooks) - 1].registered;
-}
-
-bool ff_hook_track_ready(void)
-{
-	return IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) && ff_track_hooks[ARRAY_SIZE(ff_track_hooks) - 1].registered;
 }
 
 void ff_hook_add(struct ff_lazy *lazy)

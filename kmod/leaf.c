@@ -68,9 +68,10 @@ static __always_inline enum ff_four ff_leaf_arm_four(pte_t *ptep)
 	pteval_t a = READ_ONCE(ptep[0].pte), b = READ_ONCE(ptep[1].pte);
 	pteval_t c = READ_ONCE(ptep[2].pte), d = READ_ONCE(ptep[3].pte);
 	/* A bit that one of them has otherwise than a warm entry. */
-	pteval_t odd = (a ^ FF_PTE_WARM) | (b ^ FF_PTE_WARM) | (c ^ FF_PTE_WARM) | (d ^ FF_PTE_WARM);
+	pteval_t odd = (a ^ FF_PTE_WARM_PRIVATE) | (b ^ FF_PTE_WARM_PRIVATE) | (c ^ FF_PTE_WARM_PRIVATE) |
+		       (d ^ FF_PTE_WARM_PRIVATE);
 
-	if (unlikely(odd & FF_PTE_WARM_MASK) || ff_test_skips_arm())
+	if (unlikely(odd & FF_PTE_WARM_PRIVATE_MASK) || ff_test_skips_arm())
 		return a | b | c | d ? FF_FOUR_MIXED : FF_FOUR_NONE;
 	WRITE_ONCE(ptep[0].pte, a ^ FF_WRPROTECT_DIRTY);
 	WRITE_ONCE(ptep[1].pte, b ^ FF_WRPROTECT_DIRTY);

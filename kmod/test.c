@@ -59,7 +59,8 @@ MODULE_PARM_DESC(test_no_recheck, "do not look in the stop for memory that has b
 static uint test_no_hook;
 module_param(test_no_hook, uint, 0600);
 MODULE_PARM_DESC(test_no_hook, "do not finalize before this: 1 page faults, 2 notifications, 4 pages handed out, "
-			       "8 mappings and 16 writes of shared files; 32: do not see that pages were replaced");
+			       "8 mappings and 16 writes of shared files; do not see 32 that pages were replaced, "
+			       "64 that mappings became one");
 
 static uint test_dwell_us;
 module_param(test_dwell_us, uint, 0600);

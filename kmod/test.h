@@ -37,10 +37,14 @@ struct ff_snapshot;
 #define FF_TEST_HOOK_MAPPING 8u /* of shared files, but for page faults */
 #define FF_TEST_HOOK_FILE 16u	/* write() and truncation of shared files */
 #define FF_TEST_HOOK_TRACK 32u	/* other pages in place of those that were there */
+#define FF_TEST_HOOK_JOIN 64u	/* one mapping in place of two */
 
 #define FF_TEST_STATE_ROOM 1u	/* there is more of it than there is room */
 #define FF_TEST_STATE_BUSY 2u	/* every pipe is in use */
 #define FF_TEST_STATE_MEMORY 4u /* no memory to resolve it */
+
+/* To be held at as at a phase: in the rehearsal of the stop, which has hold of all files. */
+#define FF_TEST_REHEARSAL ((enum ff_phase)FF_PHASE_COUNT)
 
 #ifdef FREEZEFRAME_TEST
 int ff_test_phase(struct ff_snapshot *snap, enum ff_phase phase);

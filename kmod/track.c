@@ -8,9 +8,9 @@
 #include <linux/slab.h>
 
 #include "compat.h"
-#include "hook.h"
 #include "lazy.h"
 #include "test.h"
+#include "trackhook.h"
 
 /* The last snapshot of an address space. The reference keeps its address from being another's. */
 struct ff_tracked {
@@ -124,17 +124,62 @@ void ff_track_void(struct mm_struct *mm)
 	spin_unlock_irqrestore(&ff_tracked_lock, flags);
 }
 
-/* Below that size entries are moved one by one, and get the bit. */
-void ff_track_move(struct vm_area_struct *vma, unsigned long bytes)
+void ff_track_move(struct vm_area_struct *vma, unsigned long from, unsigned long bytes)
 {
 	unsigned long flags;
 
-	if (bytes < PMD_SIZE || ff_test_skips_hook(FF_TEST_HOOK_TRACK))
+	/* Entries are moved one by one, and get the bit, where the table's range is not over: 6.7 begins at its start.
+	 */
+	if ((from & ~PMD_MASK) + bytes < PMD_SIZE || ff_test_skips_hook(FF_TEST_HOOK_TRACK))
 		return;
 	spin_lock_irqsave(&ff_tracked_lock, flags);
 	if (ff_tracked_find(vma->vm_mm))
 		ff_vma_mark_soft_dirty(vma);
 	spin_unlock_irqrestore(&ff_tracked_lock, flags);
+}
+
+/* Will the kernel make one VMA of the two, and may one of them have a flag that the other lacks? Rather once too often.
+ */
+static bool ff_track_join_loses(const struct vm_area_struct *left, const struct vm_area_struct *right)
+{
+	if (!((left->vm_flags ^ right->vm_flags) & VM_SOFTDIRTY) || left->vm_file != right->vm_file ||
+	    ff_test_skips_hook(FF_TEST_HOOK_JOIN))
+		return false;
+	if (left->anon_vma && right->anon_vma && left->anon_vma != right->anon_vma)
+		return false;
+	return right->vm_pgoff - left->vm_pgoff == (right->vm_start - left->vm_start) >> PAGE_SHIFT;
+}
+
+static bool ff_track_same_flags(const struct vm_area_struct *vma, unsigned long flags)
+{
+	return !((vma->vm_flags ^ flags) & ~VM_SOFTDIRTY);
+}
+
+/* The VMA at @addr, where anything is tracked. */
+struct vm_area_struct *ff_track_find_vma(struct mm_struct *mm, unsigned long addr)
+{
+	struct vm_area_struct *vma = hash_empty(ff_tracked) ? NULL : find_vma(mm, addr);
+
+	return vma && vma->vm_start <= addr ? vma : NULL;
+}
+
+void ff_track_modify(struct vm_area_struct *vma, const struct vm_area_struct *prev, unsigned long start,
+		     unsigned long end, unsigned long flags)
+{
+	const struct vm_area_struct *next = end == vma->vm_end ? ff_track_find_vma(vma->vm_mm, end) : NULL;
+	bool left = start == vma->vm_start && prev && prev->vm_end == start && ff_track_same_flags(prev, flags);
+	bool right = next && ff_track_same_flags(next, flags);
+
+	if ((left && ff_track_join_loses(prev, vma)) || (right && ff_track_join_loses(vma, next)))
+		ff_track_void(vma->vm_mm);
+}
+
+void ff_track_extend(struct vm_area_struct *vma, unsigned long end)
+{
+	const struct vm_area_struct *next = ff_track_find_vma(vma->vm_mm, end);
+
+	if (next && ff_track_same_flags(next, vma->vm_flags) && ff_track_join_loses(vma, next))
+		ff_track_void(vma->vm_mm);
 }
 
 /* Is this still the last snapshot of which something is known? */
@@ -156,7 +201,7 @@ static enum ff_track ff_track_choose(const struct ff_space *space)
 	bool witness = false;
 	u32 index;
 
-	if (!ff_hook_track_ready())
+	if (!ff_track_hooks_ready())
 		return FF_TRACK_NO_KERNEL;
 	if (!space->lazy)
 		return FF_TRACK_EAGER;

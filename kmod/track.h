@@ -7,11 +7,14 @@
  *
  *   The kernel keeps to that only in a VMA without VM_SOFTDIRTY (vma_soft_dirty_enabled()). New VMAs have the flag, and
  *   those that grow get it again. The stop takes it away, and trusts the bits only where it was away already.
- *   Pages that are copied, because somebody else writes to them, keep the bit: they count as changed every time.
- *   A page is compared with nothing but the very last snapshot of its address space, which is noted here.
- *   Some put another page in place of one, and set no bit: KSM (replace_page(), and FAULT_FLAG_UNSHARE undoes it),
- *   uprobes (__replace_page()), userfaultfd's moves of what is in swap (move_swap_pte()), and mremap() where it moves
- *   whole page tables (move_normal_pmd()). hook.c sees all four, and what it sees counts as changed.
+ *   When one that has it and one that lacks it become one, it may be lost (mprotect_fixup() and others). Seen
+ * beforehand, nothing is known of the whole process any more. In a VMA with the flag, the kernel may map a page
+ * writable without the bit (do_swap_page() of 6.12): arming sets it. Pages that are copied, because somebody else
+ * writes to them, keep the bit: they count as changed every time. A page is compared with nothing but the very last
+ * snapshot of its address space, which is noted here. Some put another page in place of one, and set no bit: KSM
+ * (replace_page(), and FAULT_FLAG_UNSHARE undoes it), uprobes (__replace_page()), userfaultfd's moves of what is in
+ * swap (move_swap_pte()), and mremap() where it moves whole page tables (move_normal_pmd()). trackhook.c sees all four,
+ * and what it sees counts as changed.
  *
  * Others use the bits as well (CRIU, by /proc/PID/clear_refs), and one would spoil it for the other. They take the flag
  * from all VMAs, we from those that have private memory alone: where another VMA lacks it, the process is theirs, and
@@ -30,10 +33,17 @@ void ff_track_stop(struct ff_snapshot *snap, struct ff_space *space);
 void ff_track_undo(struct ff_snapshot *snap, struct ff_space *space);
 void ff_track_module_exit(void);
 
-/* For hook.c; they sleep not. Nobody knows any more what has changed in @mm since its last snapshot. */
+/* For trackhook.c; they sleep not. Nobody knows any more what has changed in @mm since its last snapshot. */
 void ff_track_void(struct mm_struct *mm);
-/* Page tables of @bytes bytes of memory go to @vma. mmap_lock held for writing. */
-void ff_track_move(struct vm_area_struct *vma, unsigned long bytes);
+/* What was mapped from @from on, @bytes of it, goes to @vma. mmap_lock held for writing, here and below. */
+void ff_track_move(struct vm_area_struct *vma, unsigned long from, unsigned long bytes);
+/* The part of @vma from @start to @end gets these flags, and is joined with its neighbours where they have the same. */
+void ff_track_modify(struct vm_area_struct *vma, const struct vm_area_struct *prev, unsigned long start,
+		     unsigned long end, unsigned long flags);
+/* @vma grows up to @end, and is joined with what begins there. */
+void ff_track_extend(struct vm_area_struct *vma, unsigned long end);
+/* The VMA at @addr. NULL as well where nothing is tracked at all. */
+struct vm_area_struct *ff_track_find_vma(struct mm_struct *mm, unsigned long addr);
 
 /* May the bits of its entries be believed? As the VMA was in the stop. */
 static inline bool ff_track_trusts(const struct ff_space *space, const struct ff_vma *vma)

@@ -72,15 +72,24 @@ static __always_inline struct page *ff_private_page(pte_t pte)
 }
 
 /*
- * The common case: writable, accessed and dirty. The CPU has nothing left to write to such an entry, so no locked
- * instruction is needed; and as we are no Xen PV guest, which has the kernel ask for every access, a plain store does.
+ * The common case: writable, accessed and dirty; of private memory, changed as well, see track.h. The CPU has nothing
+ * left to write to such an entry, so no locked instruction is needed; and as we are no Xen PV guest, which has the
+ * kernel ask for every access, a plain store does.
  */
 #define FF_PTE_WARM (_PAGE_PRESENT | _PAGE_RW | _PAGE_ACCESSED | _PAGE_DIRTY)
 #define FF_PTE_WARM_MASK (FF_PTE_WARM | FF_WRPROTECT_DIRTY | _PAGE_SPECIAL | _PAGE_DEVMAP)
 
+#define FF_PTE_WARM_PRIVATE (FF_PTE_WARM | _PAGE_SOFT_DIRTY)
+#define FF_PTE_WARM_PRIVATE_MASK (FF_PTE_WARM_MASK | _PAGE_SOFT_DIRTY)
+
 static __always_inline bool ff_pte_is_warm(pte_t pte)
 {
 	return (native_pte_val(pte) & FF_PTE_WARM_MASK) == FF_PTE_WARM;
+}
+
+static __always_inline bool ff_pte_is_warm_private(pte_t pte)
+{
+	return (native_pte_val(pte) & FF_PTE_WARM_PRIVATE_MASK) == FF_PTE_WARM_PRIVATE;
 }
 
 static __always_inline void ff_pte_wrprotect_warm(pte_t *ptep, pte_t pte)
@@ -90,14 +99,14 @@ static __always_inline void ff_pte_wrprotect_warm(pte_t *ptep, pte_t pte)
 
 /*
  * What ptep_set_wrprotect() does, but it returns what the entry was: the CPU may set bits in it until it is done, and
- * none of them may be lost where the entry is put back.
+ * none of them may be lost where the entry is put back. Whatever could be written to counts as changed.
  */
 static __always_inline pte_t ff_pte_wrprotect(pte_t *ptep, pte_t pte)
 {
 	pte_t fresh;
 
 	do {
-		fresh = pte_wrprotect(pte);
+		fresh = pte_mksoft_dirty(pte_wrprotect(pte));
 	} while (!try_cmpxchg((long *)ptep, (long *)&pte, *(long *)&fresh));
 	return pte;
 }
@@ -107,7 +116,7 @@ static inline pmd_t ff_pmd_wrprotect(pmd_t *pmdp, pmd_t pmd)
 	pmd_t fresh;
 
 	do {
-		fresh = pmd_wrprotect(pmd);
+		fresh = pmd_mksoft_dirty(pmd_wrprotect(pmd));
 	} while (!try_cmpxchg((long *)pmdp, (long *)&pmd, *(long *)&fresh));
 	return pmd;
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -136,4 +137,55 @@ fn to_words(bytes: &[u8]) -> Vec<u64> {
         .chunks_exact(8)
         .map(|word| u64::from_le_bytes(word.try_into().expect("8 bytes")))
         .collect()
+}
+
+/// What `/proc/PID/pagemap` says of a page (Documentation/admin-guide/mm/pagemap.rst): bits 0 to 54 are its frame.
+///
+/// # Panics
+///
+/// When there is no such process.
+#[must_use]
+pub fn pagemap(pid: i32, address: u64) -> u64 {
+    let file = File::open(format!("/proc/{pid}/pagemap")).expect("the process lives");
+    let mut entry = [0; 8];
+    file.read_exact_at(&mut entry, address / 4096 * 8)
+        .expect("it is an address");
+    u64::from_ne_bytes(entry)
+}
+
+/// Pins memory of this process, as for a device that writes to it, for as long as the descriptor lives: the buffers of an `io_uring`.
+///
+/// # Panics
+///
+/// When the kernel does not have it, or there is no such memory.
+#[must_use]
+pub fn pin(start: usize, bytes: usize) -> OwnedFd {
+    const REGISTER_BUFFERS: u32 = 0;
+    let parameters = [0_u32; 30]; // struct io_uring_params
+    // SAFETY: `parameters` has the size of the struct, and outlives the call.
+    let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_ptr()) };
+    assert!(ring >= 0, "io_uring_setup: {}", std::io::Error::last_os_error());
+    // SAFETY: the ring was made above, and nobody else has it.
+    let ring = unsafe { OwnedFd::from_raw_fd(i32::try_from(ring).expect("a descriptor")) };
+    let buffer = libc::iovec {
+        iov_base: start as *mut _,
+        iov_len: bytes,
+    };
+    // SAFETY: `buffer` outlives the call; memory that is not mapped is an error.
+    let pinned = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            ring.as_raw_fd(),
+            REGISTER_BUFFERS,
+            &raw const buffer,
+            1,
+        )
+    };
+    assert_eq!(
+        pinned,
+        0,
+        "io_uring_register: {}",
+        std::io::Error::last_os_error()
+    );
+    ring
 }

@@ -4,6 +4,7 @@ use std::os::unix::fs::FileExt as _;
 
 use guest_tests::device::{Device, Snapshot};
 use guest_tests::image::Image;
+use guest_tests::memory::pagemap;
 use guest_tests::oracle::Oracle;
 use guest_tests::target::Target;
 use guest_tests::unchanged::pages;
@@ -159,16 +160,10 @@ fn a_look_tells_what_the_writer_had_to_copy() {
 fn who_writes_to_what_was_let_go_copies_nothing() {
     let mut target = Target::spawn("menagerie", &[]);
     let (start, count) = (target.at("private"), target.at("private_pages"));
+    let pid = target.pid();
     let frames = || -> Vec<u64> {
-        let pagemap = std::fs::File::open(format!("/proc/{}/pagemap", target.pid())).unwrap();
         (0..count)
-            .map(|index| {
-                let mut entry = [0; 8];
-                pagemap
-                    .read_exact_at(&mut entry, (start / 4096 + index) * 8)
-                    .unwrap();
-                u64::from_ne_bytes(entry) & ((1 << 55) - 1)
-            })
+            .map(|index| pagemap(pid, start + index * 4096) & ((1 << 55) - 1))
             .collect()
     };
     let before = frames();
@@ -179,15 +174,7 @@ fn who_writes_to_what_was_let_go_copies_nothing() {
     let after_release = frames();
     assert_eq!(before, after_release, "{all:?}");
     assert!(target.ask().starts_with("changed"));
-    let pagemap = std::fs::File::open(format!("/proc/{}/pagemap", target.pid())).unwrap();
-    let moved = before.iter().enumerate().filter(|(index, frame)| {
-        let mut entry = [0; 8];
-        pagemap
-            .read_exact_at(&mut entry, (start / 4096 + *index as u64) * 8)
-            .unwrap();
-        u64::from_ne_bytes(entry) & ((1 << 55) - 1) != **frame
-    });
-    assert_eq!(moved.count(), 0, "no page was copied");
+    assert_eq!(before, frames(), "no page was copied");
     drop(snapshot);
     // The control: with the snapshot held, every page is.
     let snapshot = take(&[target.pid()]);

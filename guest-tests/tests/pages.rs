@@ -8,6 +8,7 @@ use std::time::Duration;
 use guest_tests::device::{Device, Snapshot};
 use guest_tests::image::Image;
 use guest_tests::knob::Knob;
+use guest_tests::memory::pagemap;
 use guest_tests::target::Target;
 use snap_common::abi;
 
@@ -96,14 +97,11 @@ impl Menagerie {
 
     /// The physical pages behind a kind, as far as they are present.
     fn frames(&self, name: &str) -> Vec<u64> {
-        let pagemap = File::open(format!("/proc/{}/pagemap", self.pid())).expect("root may look");
-        let first = self.start(name) / 4096;
-        let entry = |page| {
-            let mut entry = [0; 8];
-            pagemap.read_exact_at(&mut entry, page * 8).expect("it is mapped");
-            u64::from_ne_bytes(entry) & ((1 << 55) - 1)
-        };
-        (first..first + self.pages(name) as u64).map(entry).collect()
+        (self.start(name)..)
+            .step_by(4096)
+            .take(self.pages(name))
+            .map(|address| pagemap(self.pid(), address) & ((1 << 55) - 1))
+            .collect()
     }
 }
 

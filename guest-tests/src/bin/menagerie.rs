@@ -5,6 +5,8 @@
 use std::io::BufRead as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
+use guest_tests::memory::pin;
+
 const PAGE: usize = 4096;
 const HUGE: usize = 2 << 20;
 /// Pages of every kind but the huge ones.
@@ -35,7 +37,7 @@ fn main() {
         huge_page(),
     ];
     let pinned = plain("pinned");
-    let _ring = pin(&pinned);
+    let _ring = pin(pinned.start, pinned.bytes());
     kinds.push(pinned);
     for kind in &mut kinds {
         kind.fill(0);
@@ -297,35 +299,4 @@ fn ring() -> Kind {
         pages: 1,
         protection: libc::PROT_READ,
     }
-}
-
-/// Pins memory for as long as the descriptor lives: the buffers of an io_uring.
-fn pin(kind: &Kind) -> OwnedFd {
-    let parameters = [0_u32; 30]; // struct io_uring_params
-    // SAFETY: `parameters` has the size of the struct, and outlives the call.
-    let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_ptr()) };
-    assert!(ring >= 0, "io_uring_setup: {}", std::io::Error::last_os_error());
-    let buffer = libc::iovec {
-        iov_base: kind.start as *mut _,
-        iov_len: kind.bytes(),
-    };
-    const REGISTER_BUFFERS: u32 = 0;
-    // SAFETY: `buffer` outlives the call, and the memory it names is never unmapped.
-    let pinned = unsafe {
-        libc::syscall(
-            libc::SYS_io_uring_register,
-            ring,
-            REGISTER_BUFFERS,
-            &raw const buffer,
-            1,
-        )
-    };
-    assert_eq!(
-        pinned,
-        0,
-        "io_uring_register: {}",
-        std::io::Error::last_os_error()
-    );
-    // SAFETY: the ring was made above, and nobody else has it.
-    unsafe { OwnedFd::from_raw_fd(i32::try_from(ring).expect("a descriptor")) }
 }

@@ -9,12 +9,18 @@ use std::os::unix::fs::FileExt as _;
 use guest_tests::device::{Device, How, Snapshot};
 use guest_tests::image::Image;
 use guest_tests::knob::Knob;
+use guest_tests::memory::pagemap;
 use guest_tests::pressure::{Merging, Swap};
 use guest_tests::target::{Target, numbers};
 use guest_tests::unchanged::{compare, pages};
 use snap_common::abi;
 
 use crate::probe::{Probe, Text};
+
+/// `test_no_hook`: not those of what sets no bit.
+const TRACK: i32 = 32;
+/// Not those of mappings that become one.
+const JOIN: i32 = 64;
 
 fn take(pids: &[i32], arm: u32) -> Snapshot {
     Device::open()
@@ -155,12 +161,7 @@ fn another_tracker_is_left_alone() {
     let mut target = Target::spawn("menagerie", &["unmerged"]);
     let pid = target.pid();
     fs::write(format!("/proc/{pid}/clear_refs"), "4").unwrap();
-    let soft_dirty = |address: u64| {
-        let pagemap = fs::File::open(format!("/proc/{pid}/pagemap")).unwrap();
-        let mut entry = [0; 8];
-        pagemap.read_exact_at(&mut entry, address / 4096 * 8).unwrap();
-        u64::from_ne_bytes(entry) >> 55 & 1 == 1
-    };
+    let soft_dirty = |address: u64| pagemap(pid, address) >> 55 & 1 == 1;
     let private = target.at("private");
     assert!(!soft_dirty(private));
     assert!(target.ask().starts_with("changed"));
@@ -215,7 +216,7 @@ fn assert_seen_in(
     act: impl Fn(&mut Target) -> Option<Guard>,
 ) {
     assert_eq!(wrong_after(how, &ready, &act), Some(0), "{how}");
-    let _knob = Knob::set("test_no_hook", 32);
+    let _knob = Knob::set("test_no_hook", TRACK);
     let wrong = wrong_after(how, &ready, &act);
     assert!(
         wrong >= Some(least),
@@ -233,13 +234,56 @@ fn what_was_moved_there_is_not_unchanged() {
     assert_seen("mremap", 1000, |target| Some(Box::new(moved(target)?)));
 }
 
+#[test]
+fn half_of_what_a_table_maps_is_not_unchanged_where_it_was_moved() {
+    let act = |target: &mut Target| -> Option<Guard> { Some(Box::new(moved(target)?)) };
+    // Before 6.7 the kernel moves no table for that, but its entries, with their bits.
+    if std::env::var("FF_KERNEL").as_deref() == Ok("6.1") {
+        let _knob = Knob::set("test_no_hook", TRACK);
+        assert_eq!(wrong_after("short", |_| (), act), Some(0));
+    } else {
+        assert_seen("short", 200, act);
+    }
+}
+
+/// The mapping that it becomes a part of has nothing that says so.
+#[test]
+fn what_was_moved_there_and_joined_is_not_unchanged() {
+    let act = |target: &mut Target| -> Option<Guard> { Some(Box::new(moved(target)?)) };
+    assert_eq!(wrong_after("joined", |_| (), act), Some(0));
+    let _knob = Knob::set("test_no_hook", JOIN);
+    assert!(wrong_after("joined", |_| (), act) >= Some(500));
+}
+
+/// The kernel may bring a page in that can be written to, without the bit that says so. What is pinned then, a device writes to unseen.
+#[test]
+fn what_was_brought_in_writable_counts_as_changed() {
+    let _swap = Swap::on_zram();
+    let mut target = Target::spawn("mover", &["swapped"]);
+    let pid = target.pid();
+    // With that, no bit is set; the mapping grows afterwards.
+    drop(take(&[pid], abi::ARM_LAZY));
+    let said = numbers(&target.ask());
+    assert!(said["moved"] > 1000, "{said:?}");
+    let second = take(&[pid], abi::ARM_LAZY);
+    let soft_dirty = |address: u64| pagemap(pid, address) >> 55 & 1 == 1;
+    assert!(soft_dirty(said["page"]));
+    assert!(
+        !soft_dirty(said["page"] + 4096),
+        "its neighbour is held, and has none"
+    );
+    let third = take(&[pid], abi::ARM_LAZY);
+    assert_eq!(compare(&second, &third, pid).wrong, [0; 0]);
+    assert!(!is_unchanged(&third, pid, said["page"]));
+}
+
 /// It needs no hook as long as the kernel moves only what was written since: the bit moves along, with an entry of the swap, too.
 #[test]
 fn what_was_swapped_out_and_moved_there_is_not_unchanged() {
     let _swap = Swap::on_zram();
     // 6.8 moves.
     let can = std::env::var("FF_KERNEL").as_deref() != Ok("6.1");
-    for hook in [0, 32] {
+    for hook in [0, TRACK] {
         let _knob = Knob::set("test_no_hook", hook);
         let wrong = wrong_after("userfault", |_| (), |target| Some(Box::new(moved(target)?)));
         assert_eq!(wrong, can.then_some(0));
