@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 #include "files.h"
 
+#include <linux/bottom_half.h>
 #include <linux/fdtable.h>
 #include <linux/file.h>
 #include <linux/prefetch.h>
@@ -125,6 +126,17 @@ void ff_files_note(struct task_struct *task, struct ff_arena *arena, struct ff_d
 		ff_file_note_more(&descriptors->fds[index], descriptors->files, arena);
 }
 
+/*
+ * What we hold last, fput() has a process close on its way to user mode, which may be seconds away from here; but where
+ * there is no sleeping, a thread of the kernel does it within a jiffy, and nobody waits for it.
+ */
+static void ff_file_drop(struct file *file)
+{
+	local_bh_disable();
+	fput(file);
+	local_bh_enable();
+}
+
 void ff_files_drop(struct ff_descriptors *descriptors)
 {
 	u32 index;
@@ -134,7 +146,7 @@ void ff_files_drop(struct ff_descriptors *descriptors)
 
 		ff_pipe_drop(entry->pipe);
 		ff_socket_drop(entry->socket);
-		fput(entry->file);
+		ff_file_drop(entry->file);
 	}
 	memset(descriptors, 0, sizeof(*descriptors));
 }

@@ -293,6 +293,9 @@ int ff_freezer_check(struct ff_snapshot *snap)
 			counts->threads_woken++;
 	}
 	spin_unlock(&snap->freezer.lock);
+	/* One that was born since the freeze ended. */
+	if (READ_ONCE(snap->freezer.short_of_memory))
+		return ff_fail(snap, -ENOMEM, FF_REASON_NO_MEMORY, -1, 0);
 	if (READ_ONCE(snap->freezer.escaped))
 		return ff_fail(snap, -ETIMEDOUT, FF_REASON_DEADLINE, -1, 0);
 	if ((snap->take->flags & FF_TAKE_STRICT) && counts->threads_woken)

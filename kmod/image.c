@@ -66,9 +66,6 @@ static int ff_gather_threads(struct ff_snapshot *snap, u32 process, u32 *count, 
 	list_for_each_entry(thread, &snap->freezer.threads, link) {
 		if (thread->process != process || !thread->image.state)
 			continue;
-		thread->image.pid = task_pid_vnr(thread->task);
-		if (!thread->image.pid)
-			thread->image.pid = thread->task->pid; /* exited since: no number in a namespace any more */
 		err = ff_bytes_add(bytes, thread->regs, thread->regs_length, &thread->image.regs);
 		if (err)
 			break;

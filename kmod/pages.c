@@ -2,6 +2,7 @@
 #include "pages.h"
 
 #include <linux/slab.h>
+#include <linux/vmalloc.h>
 
 #include "compat.h"
 
@@ -30,7 +31,8 @@ static int ff_pages_grow_directory(struct ff_pages *pages, u64 chunks)
 static int ff_pages_grow_runs(struct ff_pages *pages, u32 room)
 {
 	u32 limit = max(pages->run_count + room, pages->run_limit * 2);
-	struct ff_image_run *bigger = kvmalloc_array(limit, sizeof(*bigger), GFP_KERNEL);
+	/* kvmalloc() gives no more than INT_MAX bytes. */
+	struct ff_image_run *bigger = vmalloc_array(limit, sizeof(*bigger));
 
 	if (!bigger)
 		return -ENOMEM;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 #include "pipes.h"
 
-#include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/pipe_fs_i.h>
 
@@ -90,7 +89,9 @@ int ff_pipe_add(struct ff_bytes *bytes, struct ff_pipe *pipe, u64 *total, struct
 	if (!room)
 		return -ENOMEM;
 	for (index = 0; index < pipe->count; index++) {
-		memcpy_from_page(room, pipe->slots[index].page, pipe->slots[index].offset, pipe->slots[index].length);
+		/* A slot of splice() may go on in the next page of a large one. */
+		memcpy(room, page_address(pipe->slots[index].page) + pipe->slots[index].offset,
+		       pipe->slots[index].length);
 		room += pipe->slots[index].length;
 	}
 	return 0;

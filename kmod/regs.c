@@ -6,6 +6,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <asm/msr.h>
+#include <asm/pkru.h>
 
 struct ff_regset_header {
 	u32 type;
@@ -81,6 +82,8 @@ bool ff_regs_park(struct ff_thread *thread)
 	smp_store_release(&thread->parked, true);
 	/* If we were still without being parked, the take may have begun. */
 	if (own && !thread->regs_length) {
+		/* The register is the program's own, and XSAVE's copy of it is taken from here. */
+		current->thread.pkru = read_pkru();
 		ff_regs_copy_sets(thread, view, true);
 		ff_regs_copy_sets(thread, view, false);
 		/* Where a switch would store them from. */
@@ -154,7 +157,6 @@ int ff_regs_copy(struct ff_snapshot *snap)
 		if (!thread->image.state)
 			continue;
 		thread->image.sigblocked = task->blocked.sig[0];
-		thread->image.sigpending = task->pending.signal.sig[0];
 		BUILD_BUG_ON(sizeof(thread->image.comm) != sizeof(task->comm));
 		memcpy(thread->image.comm, task->comm, sizeof(thread->image.comm));
 		thread->image.comm[sizeof(thread->image.comm) - 1] = 0;

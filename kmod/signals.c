@@ -31,8 +31,8 @@ static void ff_signals_note(struct sigpending *pending, struct ff_arena *arena, 
 	int signal;
 
 	BUILD_BUG_ON(sizeof(((struct ff_image_signal *)0)->info) != sizeof(entry->info));
-	signals->list = NULL;
-	signals->count = 0;
+	memset(signals, 0, sizeof(*signals));
+	signals->waiting = pending->signal.sig[0];
 	if (list_empty(&pending->list) && !pending->signal.sig[0])
 		return;
 	sigemptyset(&queued);
@@ -64,15 +64,13 @@ void ff_signals_note_process(struct task_struct *task, struct ff_arena *arena, s
 	unsigned long flags;
 
 	state->known = false;
-	state->waiting = 0;
-	state->pending.count = 0;
+	memset(&state->pending, 0, sizeof(state->pending));
 	state->timer_count = 0;
 	sighand = ff_sighand_lock(task, &flags);
 	if (!sighand)
 		return;
 	state->known = true;
 	memcpy(state->actions, sighand->action, sizeof(state->actions));
-	state->waiting = task->signal->shared_pending.signal.sig[0];
 	ff_signals_note(&task->signal->shared_pending, arena, &state->pending);
 	ff_timers_note(task, arena, &state->timers, &state->timer_count);
 	spin_unlock_irqrestore(&sighand->siglock, flags);
@@ -83,8 +81,7 @@ void ff_signals_note_thread(struct task_struct *task, struct ff_arena *arena, st
 	struct sighand_struct *sighand;
 	unsigned long flags;
 
-	pending->list = NULL;
-	pending->count = 0;
+	memset(pending, 0, sizeof(*pending));
 	if (list_empty_careful(&task->pending.list) && !task->pending.signal.sig[0])
 		return;
 	sighand = ff_sighand_lock(task, &flags);

@@ -14,12 +14,12 @@
 struct ff_signals {
 	struct ff_image_signal *list;
 	u32 count;
+	u64 waiting; /* bit N-1: signal N */
 };
 
 /* What a process has. */
 struct ff_signal_state {
-	bool known;  /* it has not gone yet */
-	u64 waiting; /* bit N-1: signal N */
+	bool known; /* it has not gone yet */
 	struct ff_signals pending;
 	struct ff_image_timer *timers;
 	u32 timer_count;

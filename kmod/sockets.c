@@ -4,11 +4,10 @@
 #include <linux/in.h>
 #include <linux/in6.h>
 #include <linux/net.h>
-#include <linux/tcp.h>
 #include <net/af_unix.h>
 #include <net/inet_sock.h>
 #include <net/sock.h>
-#include <net/tcp_states.h>
+#include <net/tcp.h>
 
 static void ff_socket_note_inet(struct sock *sk, struct ff_image_socket *image)
 {
@@ -51,10 +50,11 @@ static void ff_socket_note_tcp(struct sock *sk, struct ff_image_socket *image)
 {
 	const struct tcp_sock *tcp = tcp_sk(sk);
 
-	if (sk->sk_state == TCP_LISTEN)
+	if (image->state == TCP_LISTEN)
 		return;
-	image->receive_queue = max_t(int, READ_ONCE(tcp->rcv_nxt) - READ_ONCE(tcp->copied_seq), 0);
-	image->send_queue = max_t(int, READ_ONCE(tcp->write_seq) - READ_ONCE(tcp->snd_una), 0);
+	image->receive_queue = max(tcp_inq(sk), 0);
+	if (image->state != TCP_SYN_SENT && image->state != TCP_SYN_RECV)
+		image->send_queue = max_t(int, READ_ONCE(tcp->write_seq) - READ_ONCE(tcp->snd_una), 0);
 }
 
 static void ff_socket_note_unix(struct sock *sk, struct ff_socket *socket)

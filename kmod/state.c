@@ -2,8 +2,10 @@
 #include "state.h"
 
 #include <linux/cpumask.h>
+#include <linux/cred.h>
 #include <linux/futex.h>
 #include <linux/pid.h>
+#include <linux/pid_namespace.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
@@ -43,6 +45,7 @@ static void ff_process_note(struct ff_snapshot *snap, struct ff_process *process
 	struct ff_arena *arena = &snap->state.arena;
 
 	image->flags = 0;
+	image->ppid = task_ppid_nr_ns(leader, task_active_pid_ns(current));
 	image->pgid = task_pgrp_vnr(leader);
 	image->sid = task_session_vnr(leader);
 	image->exit_signal = leader->exit_signal;
@@ -54,8 +57,10 @@ static void ff_process_note(struct ff_snapshot *snap, struct ff_process *process
 		image->flags |= FF_PROCESS_AIO;
 	memcpy(held->limits, task->signal->rlim, sizeof(held->limits));
 	ff_who_note(task, &held->who, image);
+	image->uid = from_kuid_munged(current_user_ns(), held->who.cred->uid);
+	image->gid = from_kgid_munged(current_user_ns(), held->who.cred->gid);
 	ff_signals_note_process(task, arena, &held->signals);
-	image->sigpending = held->signals.waiting;
+	image->sigpending = held->signals.pending.waiting;
 	ff_files_note(task, arena, &held->descriptors);
 	if (!held->signals.known || !held->descriptors.files)
 		image->flags |= FF_PROCESS_PARTIAL;
@@ -108,6 +113,8 @@ static void ff_thread_note(struct ff_snapshot *snap, struct ff_thread *thread)
 	struct ff_image_thread *image = &thread->image;
 	struct task_struct *task = thread->task;
 
+	/* Later an execve() may have given its number to another. Whoever exits has none in a namespace any more. */
+	image->pid = task_pid_vnr(task) ?: task->pid;
 	image->flags = ff_thread_flags(task, process);
 	image->sigsaved = image->flags & FF_THREAD_SIGSAVED ? task->saved_sigmask.sig[0] : 0;
 	image->altstack = task->sas_ss_sp;
@@ -123,6 +130,7 @@ static void ff_thread_note(struct ff_snapshot *snap, struct ff_thread *thread)
 	image->death_signal = task->pdeath_signal;
 	ff_thread_note_scheduling(task, arena, &thread->held, image);
 	ff_signals_note_thread(task, arena, &thread->held.pending);
+	image->sigpending = thread->held.pending.waiting;
 	thread->held.cred = ff_who_note_other(task, process->held.who.cred);
 }
 
@@ -282,6 +290,7 @@ void ff_state_rehearse(struct ff_snapshot *snap)
 	u32 index;
 
 	ff_state_note(snap);
+	ff_test_phase(snap, FF_TEST_REHEARSAL);
 	for (index = 0; index < snap->process_count; index++) {
 		ff_who_forget(&snap->processes[index].held.who);
 		ff_files_drop(&snap->processes[index].held.descriptors);

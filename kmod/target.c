@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 #include "target.h"
 
-#include <linux/cred.h>
 #include <linux/pid.h>
-#include <linux/pid_namespace.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
@@ -65,18 +63,6 @@ static struct ff_space *ff_snapshot_space(struct ff_snapshot *snap, struct mm_st
 	return &snap->spaces[snap->space_count++];
 }
 
-static void ff_process_describe(struct ff_process *process)
-{
-	struct task_struct *leader = process->leader;
-	struct ff_image_process *image = &process->image;
-
-	image->pid = task_tgid_vnr(leader);
-	image->ppid = task_ppid_nr_ns(leader, task_active_pid_ns(current));
-	image->uid = from_kuid_munged(current_user_ns(), task_uid(leader));
-	image->gid = from_kgid_munged(current_user_ns(), task_cred_xxx(leader, gid));
-	image->start_time_ns = leader->start_boottime;
-}
-
 static int ff_target_add(struct ff_snapshot *snap, s32 index, struct ff_target target)
 {
 	struct ff_process *process = &snap->processes[snap->process_count];
@@ -107,7 +93,8 @@ static int ff_target_add(struct ff_snapshot *snap, s32 index, struct ff_target t
 	process->space = ff_snapshot_space(snap, mm, index, leader->tgid);
 	if (mm == current->mm)
 		return ff_fail(snap, -EDEADLK, FF_REASON_SELF, index, 0);
-	ff_process_describe(process);
+	process->image.pid = task_tgid_vnr(leader);
+	process->image.start_time_ns = leader->start_boottime;
 	return ff_space_check(snap, process->space);
 }
 

@@ -33,6 +33,14 @@ static u64 ff_until(u64 expires, u64 now)
 	return expires > now ? expires - now : 1;
 }
 
+/* It goes on when its signal is taken, if it does so at all. */
+static u64 ff_until_next(s64 left, u64 interval)
+{
+	if (left > 0)
+		return left;
+	return interval ? (div64_u64(-left, interval) + 1) * interval + left : 1;
+}
+
 static void ff_timers_note_real(struct task_struct *task, struct ff_image_timer *image)
 {
 	struct hrtimer *timer = &task->signal->real_timer;
@@ -41,7 +49,8 @@ static void ff_timers_note_real(struct task_struct *task, struct ff_image_timer 
 	image->clock = CLOCK_MONOTONIC;
 	image->signal = SIGALRM;
 	image->interval_ns = task->signal->it_real_incr;
-	image->value_ns = max_t(s64, __hrtimer_get_remaining(timer, false), 1);
+	image->value_ns =
+		ff_until_next(__hrtimer_get_remaining(timer, false), hrtimer_active(timer) ? 0 : image->interval_ns);
 }
 
 static void ff_timers_note_cpu(struct task_struct *task, u32 clock, struct ff_image_timer *image)
@@ -62,15 +71,11 @@ static void ff_timers_note_cpu(struct task_struct *task, u32 clock, struct ff_im
 static void ff_timers_note_high_resolution(struct k_itimer *timer, s64 left, struct ff_image_timer *image)
 {
 	u64 interval = timer->it_interval;
+	bool silent = timer->it_sigev_notify == SIGEV_NONE;
 
-	if (left > 0) {
-		image->value_ns = left;
-	} else if (interval) {
-		/* It goes on when its signal is taken. */
-		image->value_ns = (div64_u64(-left, interval) + 1) * interval + left;
-	} else if (timer->it_active) {
-		image->value_ns = 1;
-	}
+	/* What was disarmed, or has fired once and for all, keeps its time. One that tells nobody is never active. */
+	if (interval || timer->it_active || (silent && left > 0))
+		image->value_ns = ff_until_next(left, interval);
 }
 
 static void ff_timers_note_processor(struct task_struct *task, struct k_itimer *timer, struct ff_image_timer *image)
@@ -122,7 +127,8 @@ static void ff_timers_note_posix(struct task_struct *task, struct k_itimer *time
 void ff_timers_note(struct task_struct *task, struct ff_arena *arena, struct ff_image_timer **timers, u32 *count)
 {
 	struct signal_struct *signal = task->signal;
-	bool real = hrtimer_active(&signal->real_timer);
+	/* Between its signal and the thread that takes it, one that repeats is not active. */
+	bool real = hrtimer_active(&signal->real_timer) || signal->it_real_incr;
 	struct ff_image_timer *image;
 	struct k_itimer *timer;
 	u32 clock, room = real;

@@ -47,6 +47,17 @@ pub fn sh(script: &str) -> String {
     text
 }
 
+/// Does the processor have protection keys, and the kernel use them?
+///
+/// # Panics
+///
+/// When the kernel does not say.
+#[must_use]
+pub fn has_protection_keys() -> bool {
+    let text = std::fs::read_to_string("/proc/cpuinfo").expect("the kernel says");
+    text.split_ascii_whitespace().any(|flag| flag == "ospke")
+}
+
 /// How many times a test repeats itself: more under `cargo xtask soak`.
 #[must_use]
 pub fn rounds(usually: usize) -> usize {

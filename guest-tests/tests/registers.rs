@@ -1,11 +1,12 @@
 //! The registers in the image are those of the instant, wherever a thread was: on a processor, waiting for one, or asleep.
 
+use std::arch::x86_64::__cpuid_count;
 use std::collections::HashMap;
 
 use guest_tests::device::{Device, How, Snapshot};
 use guest_tests::image::Image;
-use guest_tests::rounds;
 use guest_tests::target::Target;
+use guest_tests::{has_protection_keys, rounds};
 use snap_common::abi;
 
 const NT_PRSTATUS: u32 = 1;
@@ -23,6 +24,9 @@ const GS_BASE: usize = 22;
 
 /// XMM0 in the area of `fxsave`, with which that of `xsave` begins, too.
 const XMM0: usize = 160;
+
+/// Bits of the rights of protection keys that hold the count; those of key 0 are below.
+const RIGHTS: u64 = (1 << 30) - 1;
 
 /// With one, each thread can have a processor of its own; with more, some wait for one.
 const BUSY: [&str; 2] = ["1", "6"];
@@ -98,7 +102,16 @@ fn fit(general: &HashMap<u32, Vec<u8>>, vector: &HashMap<u32, Vec<u8>>) -> bool 
     VECTOR.iter().all(|set| {
         let between = word(vector, *set, XMM0);
         last <= between && between <= first && first <= last + 1
-    })
+    }) && rights(vector).is_none_or(|rights| [first, last].map(|count| count & RIGHTS).contains(&rights))
+}
+
+/// What the rights of protection keys say of the count.
+fn rights(registers: &HashMap<u32, Vec<u8>>) -> Option<u64> {
+    const PKRU: u32 = 9;
+    // Where `xsave` has them, in its standard format.
+    let at = has_protection_keys().then(|| __cpuid_count(0xd, PKRU).ebx)?;
+    let word = word(registers, NT_X86_XSTATE, usize::try_from(at).expect("small"));
+    Some(word >> 2 & RIGHTS)
 }
 
 fn word(registers: &HashMap<u32, Vec<u8>>, set: u32, at: usize) -> u64 {

@@ -1,5 +1,6 @@
 //! Threads that keep a count in a general register, in a vector register and in another general one, in this order, and
-//! touch no memory: whatever is not of one instant does not fit together.
+//! touch no memory: whatever is not of one instant does not fit together. Where the processor has protection keys, their rights
+//! hold the count as well, above those of key 0; no page has any of the others.
 //!
 //! Usage: `registers BUSY`. So many threads count all the time, one between system calls that return at once, and two
 //! between sleeps. Says on one line for each kind how many there are, and of each thread its number and where its thread
@@ -8,6 +9,8 @@
 use std::arch::asm;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
+
+use guest_tests::has_protection_keys;
 
 const ARCH_SET_GS: i32 = 0x1001;
 
@@ -65,6 +68,7 @@ fn count_for_ever(kind: Kind, sender: &Sender<(i32, u64)>) -> ! {
         tv_sec: 0,
         tv_nsec: 1_000_000,
     };
+    let keys = usize::from(has_protection_keys());
     let call = match kind {
         Kind::Busy => 0,
         Kind::Calling => libc::SYS_getppid,
@@ -82,6 +86,14 @@ fn count_for_ever(kind: Kind, sender: &Sender<(i32, u64)>) -> ! {
             "2:",
             "inc r13",
             "paddq xmm0, xmm1",
+            "test r8, r8",
+            "jz 3f",
+            "mov eax, r13d",
+            "shl eax, 2",
+            "xor ecx, ecx",
+            "xor edx, edx",
+            "wrpkru",
+            "3:",
             "inc r12",
             "test r14, r14",
             "jz 2b",
@@ -93,6 +105,7 @@ fn count_for_ever(kind: Kind, sender: &Sender<(i32, u64)>) -> ! {
             in("r14") call,
             in("r15") &raw const pause,
             in("rdi") COUNTING.as_ptr(),
+            in("r8") keys,
             options(noreturn),
         )
     }

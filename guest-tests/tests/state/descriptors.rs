@@ -10,6 +10,7 @@ use crate::Cupboard;
 
 /// Numbers as `<linux/tcp.h>` has them.
 const ESTABLISHED: u32 = 1;
+const CLOSE_WAIT: u32 = 8;
 const LISTEN: u32 = 10;
 
 #[test]
@@ -195,6 +196,12 @@ fn sockets_of_the_internet_are_as_they_were() {
     assert_eq!(
         (server.receive_queue, server.send_queue),
         (IN_CONNECTION.len() as u64, 0)
+    );
+    // That nothing more comes is none of what has come.
+    let ended = socket(&cupboard, "tcp_ended");
+    assert_eq!(
+        (ended.state, ended.receive_queue),
+        (CLOSE_WAIT, IN_CONNECTION.len() as u64)
     );
     let client = socket(&cupboard, "tcp_client");
     assert_eq!(inet(&client.peer), (local, port("tcp_port")));

@@ -1,17 +1,19 @@
 //! What may go wrong with the state is said, and nothing of it stays held.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use guest_tests::device::Device;
+use guest_tests::device::{Device, How};
+use guest_tests::held::Held;
 use guest_tests::knob::Knob;
 use guest_tests::target::Target;
 use guest_tests::{patience, rounds};
 use snap_common::abi;
+use snap_common::phase::Phase;
 
 use crate::{Cupboard, take};
 
@@ -112,11 +114,8 @@ fn what_a_target_closes_is_closed() {
     let said = target.ask();
     assert!(said.starts_with("closed"), "{said}");
     // Neither the port nor any lock stays, with the snapshot open.
+    assert_is_free(port);
     let begin = Instant::now();
-    while let Err(error) = std::net::TcpStream::connect(("127.0.0.1", port)).map_or(Ok(()), Err) {
-        assert!(begin.elapsed() < patience(5), "{error:?} still listens");
-        sleep(Duration::from_millis(20));
-    }
     drop(TcpListener::bind(("127.0.0.1", 0)).expect("a port is free"));
     let holder = format!(" {} ", target.pid());
     while let locks = std::fs::read_to_string("/proc/locks").expect("it is there")
@@ -127,6 +126,33 @@ fn what_a_target_closes_is_closed() {
     }
     println!("all was closed after {:?}", begin.elapsed());
     drop(snapshot);
+}
+
+/// The rehearsal of the stop has hold of all descriptors for a moment, too.
+#[test]
+fn what_a_target_closes_in_the_rehearsal_is_closed() {
+    let mut target = Target::spawn("cupboard", &[]);
+    let port = u16::try_from(target.at("tcp_port")).expect("a port");
+    let mut held = Held::begin_in_rehearsal(target.pid(), How::default());
+    assert!(target.ask().starts_with("closed"));
+    // In the stop, what is closed may wait for the target's memory.
+    held.go_on_to(Phase::Finalize);
+    assert_is_free(port);
+    drop(held.release());
+}
+
+/// Nobody listens there any more.
+fn assert_is_free(port: u16) {
+    let begin = Instant::now();
+    let refused = || {
+        // Where too many wait to be accepted, nobody answers.
+        let connected = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_secs(1));
+        connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    };
+    while !refused() {
+        assert!(begin.elapsed() < patience(5), "it still listens");
+        sleep(Duration::from_millis(20));
+    }
 }
 
 /// Files open in the whole kernel.

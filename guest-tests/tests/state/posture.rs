@@ -4,9 +4,15 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 
 use guest_tests::cupboard::{FOLDER, SIGNAL_VALUES};
+use guest_tests::device::How;
+use guest_tests::held::Held;
+use guest_tests::image::Image;
+use guest_tests::sh;
+use guest_tests::target::Target;
 use snap_common::abi;
+use snap_common::phase::Phase;
 
-use crate::Cupboard;
+use crate::{Cupboard, take};
 
 const SIGHUP: u32 = 1;
 const SIGUSR1: u32 = 10;
@@ -133,7 +139,54 @@ fn timers_are_as_they_were() {
     assert_eq!((process.clock, process.flags), (2, 0));
     let own = posix("timer_own");
     assert_eq!((own.clock, own.flags), (3, abi::TIMER_NO_VALUE));
-    assert_eq!(timers.len(), 8);
+    let disarmed = posix("timer_disarmed");
+    assert_eq!(
+        (disarmed.clock, disarmed.notify, disarmed.value_ns),
+        (1, 0, 0),
+        "{disarmed:?}"
+    );
+    assert_eq!(timers.len(), 9);
+}
+
+/// Until its signal is taken it does not run, but it will.
+#[test]
+fn a_timer_whose_signal_waits_is_there() {
+    let target = Target::spawn("alarmed", &[]);
+    let snapshot = take(&target);
+    let image = Image::open(&snapshot.file);
+    let process = image.process(target.pid());
+    assert_eq!(process.sigpending, mask(&[14]));
+    let timers: Vec<abi::ImageTimer> = image.records(process.timers);
+    let [timer] = timers[..] else { panic!("{timers:?}") };
+    let every = target.at("every") * 1_000_000_000;
+    assert_eq!(
+        (timer.kind, timer.interval_ns),
+        (abi::TIMER_REAL, every),
+        "{timer:?}"
+    );
+    assert!(timer.value_ns > 0 && timer.value_ns <= every, "{timer:?}");
+}
+
+/// What it is before the stop does not count.
+#[test]
+fn who_it_is_is_of_the_instant() {
+    let script = "sleep 1000 >/dev/null & echo child $!; read line; exit";
+    let mut parent = Target::spawn("sh", &["-c", script]);
+    let child = i32::try_from(parent.at("child")).unwrap();
+    let ids = |pid: i32| -> (i32, u32) {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        let ppid = line.expect("it has one").trim().parse().unwrap();
+        (ppid, std::fs::metadata(format!("/proc/{pid}")).unwrap().uid())
+    };
+    let held = Held::begin_at(Phase::FreezeFs, &[child], How::default());
+    assert_eq!(ids(child).0, parent.pid());
+    parent.ask();
+    let snapshot = held.release();
+    let process = Image::open(&snapshot.file).process(child);
+    assert_ne!(process.ppid, parent.pid());
+    assert_eq!((process.ppid, process.uid), ids(child));
+    sh(&format!("kill {child}"));
 }
 
 #[test]

@@ -223,6 +223,7 @@ fn internet(says: &mut Says) {
         "client_port",
         u64::from(client.local_addr().expect("an address").port()),
     ));
+    push(says, "tcp_ended", ended(&listener).into_raw_fd());
     push(says, "tcp_listener", listener.into_raw_fd());
     push(says, "tcp_client", client.into_raw_fd());
     push(says, "tcp_server", server.into_raw_fd());
@@ -235,6 +236,23 @@ fn internet(says: &mut Says) {
     // SAFETY: makes a descriptor.
     let netlink = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE) };
     push(says, "netlink", descriptor(netlink, "socket"));
+}
+
+/// A connection whose other end has said something, and that there is nothing more.
+fn ended(listener: &TcpListener) -> TcpStream {
+    let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("it listens");
+    let (server, _) = listener.accept().expect("it was connected to");
+    write(client.as_raw_fd(), IN_CONNECTION);
+    drop(client);
+    let mut poll = libc::pollfd {
+        fd: server.as_raw_fd(),
+        events: libc::POLLRDHUP,
+        revents: 0,
+    };
+    // SAFETY: there is one of them, and it outlives the call.
+    let polled = unsafe { libc::poll(&raw mut poll, 1, -1) };
+    sure(i64::from(polled), "poll");
+    server
 }
 
 fn watch(epoll: i32, fd: i32, events: i32, data: u64) {

@@ -113,6 +113,13 @@ fn timer(clock: i32, notify: i32, signal: i32, value: u64, seconds: i64, every_n
     // SAFETY: the event and the id outlive the call.
     let made = unsafe { libc::syscall(libc::SYS_timer_create, clock, &raw mut event, &raw mut id) };
     sure(made, "timer_create");
+    let id = u64::try_from(id).expect("an id");
+    arm(id, seconds, every_ns);
+    id
+}
+
+/// With 0 seconds, disarms it.
+fn arm(id: u64, seconds: i64, every_ns: i64) {
     let when = libc::itimerspec {
         it_value: libc::timespec {
             tv_sec: seconds,
@@ -126,7 +133,6 @@ fn timer(clock: i32, notify: i32, signal: i32, value: u64, seconds: i64, every_n
     // SAFETY: the time outlives the call.
     let set = unsafe { libc::syscall(libc::SYS_timer_settime, id, 0, &raw const when, null_mut::<u8>()) };
     sure(set, "timer_settime");
-    u64::try_from(id).expect("an id")
 }
 
 fn timers(says: &mut Says) {
@@ -167,6 +173,9 @@ fn timers(says: &mut Says) {
         0,
     );
     says.push(("timer_own", own));
+    let disarmed = timer(libc::CLOCK_MONOTONIC, libc::SIGEV_SIGNAL, signal, 4, 200, 0);
+    arm(disarmed, 0, 0);
+    says.push(("timer_disarmed", disarmed));
 }
 
 fn limits() {
