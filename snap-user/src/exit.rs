@@ -106,8 +106,8 @@ impl Exit {
 }
 
 fn of_image(error: &anyhow::Error) -> Option<Exit> {
-    match error.downcast_ref()? {
-        ToolError::Read(error) if error.fault.is_damage() => Some(Exit::Damaged),
+    match error.downcast_ref::<ToolError>()? {
+        error if error.is_damage() => Some(Exit::Damaged),
         ToolError::Output(_) | ToolError::Scratch { .. } => Some(Exit::Output),
         _ => None,
     }

@@ -18,10 +18,12 @@ use std::pin::Pin;
 use anyhow::Context as _;
 use clap::Subcommand;
 
+use self::input::InputError;
 use self::scratch::{Left, Scratch};
 use crate::archive::read::ReadError;
 use crate::exit::Exit;
 use crate::output::OutputError;
+use crate::stream::open::OpenError;
 use crate::take::Interrupts;
 
 /// The commands that read archives.
@@ -48,7 +50,7 @@ pub enum ToolError {
     Read(#[from] ReadError),
     /// An archive cannot be had.
     #[error(transparent)]
-    Input(#[from] input::InputError),
+    Input(#[from] InputError),
     /// What is made of it cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -81,6 +83,18 @@ pub enum ToolError {
         /// What the kernel said.
         cause: io::Error,
     },
+}
+
+impl ToolError {
+    /// Whether an image is at fault, and not whoever had to deliver it.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Read(error) => error.fault.is_damage(),
+            Self::Input(InputError::Open(OpenError::Read(error))) => error.is_damage(),
+            _ => false,
+        }
+    }
 }
 
 const FAILED: &str = "the thread that read the archive failed";

@@ -500,3 +500,50 @@ fn exit_codes_tell_damage_from_all_else() {
         ["base.tar", "child.tar", "core.10", "cut.tar"]
     );
 }
+
+/// What `verify --json` ends with and prints.
+fn verified(arguments: &[&std::ffi::OsStr]) -> (Option<i32>, String) {
+    let output = freezeframe(&[&["verify".as_ref(), "--json".as_ref()], arguments].concat())
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn damage_within_what_is_around_an_image_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let data: Vec<u8> = (0..200).collect();
+    let whole = archive("a", None, &[Draft::new(1).memory(0, 200, &data)]);
+    let zstd = zstd::encode_all(whole.as_slice(), 3).unwrap();
+    let info = lz4_flex::frame::FrameInfo::new().content_checksum(true);
+    let mut lz4 = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
+    std::io::Write::write_all(&mut lz4, &whole).unwrap();
+    let lz4 = lz4.finish().unwrap();
+    let key = age::x25519::Identity::generate();
+    let sealed = age::encrypt(&key.to_public(), &zstd).unwrap();
+    let key = write(
+        folder.path(),
+        "key",
+        age::secrecy::ExposeSecret::expose_secret(&key.to_string()).as_bytes(),
+    );
+    for (name, image) in [("zstd", zstd), ("lz4", lz4), ("age", sealed)] {
+        let verified = |image: &[u8]| {
+            let path = write(folder.path(), name, image);
+            verified(&[path.as_ref(), "--identity".as_ref(), key.as_ref()])
+        };
+        assert_eq!(verified(&image).0, Some(0), "{name}");
+        let mut flipped = image.clone();
+        let middle = image.len() / 2;
+        flipped[middle..middle + 8].fill_with(|| 0xa5);
+        for damaged in [
+            flipped.as_slice(),
+            &image[..60],
+            &image[..middle],
+            &image[..image.len() - 1],
+        ] {
+            let (code, said) = verified(damaged);
+            assert_eq!(code, Some(10), "{name}: {said}");
+            assert!(said.starts_with("{\"sound\":false"), "{name}: {said}");
+        }
+    }
+}

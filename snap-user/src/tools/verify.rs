@@ -103,7 +103,7 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<Exit> {
         Ok(verdict) if args.json => print_json(&verdict)?,
         Ok(verdict) => print(&table(&args.image, &verdict))?,
         Err(error) => {
-            if args.json && is_damage(&error) {
+            if args.json && error.is_damage() {
                 print_json(&Verdict {
                     sound: false,
                     error: Some(error.to_string()),
@@ -115,10 +115,6 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Ok)
-}
-
-fn is_damage(error: &ToolError) -> bool {
-    matches!(error, ToolError::Read(error) if error.fault.is_damage())
 }
 
 /// Checks an image.

@@ -47,7 +47,7 @@ pub enum Fault {
     },
     /// What it is compressed or encrypted with is broken.
     #[error(
-        "damaged or truncated in what it is compressed or encrypted with, behind byte {offset} of its content: {cause}; get a whole copy of it"
+        "damaged or truncated in what it is compressed or encrypted with, behind byte {offset} of its content: {cause}"
     )]
     Wrapping {
         /// How much came out of it.

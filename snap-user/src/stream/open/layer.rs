@@ -59,13 +59,22 @@ enum Fault {
 
 /// An archive that was well as far as it has been read, and is no further.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .0)]
-pub struct ReadError(String);
+#[error("{said}")]
+pub struct ReadError {
+    said: String,
+    /// As an [`io::Error`] has it; whatever a decoder calls its own errors, damage is `InvalidData`.
+    kind: io::ErrorKind,
+}
 
 impl ReadError {
     fn new(location: &Location, layer: Layer, fault: &Fault) -> Self {
         let name = layer.name();
-        Self(match fault {
+        let kind = match fault {
+            Fault::Truncated => io::ErrorKind::UnexpectedEof,
+            Fault::AtItsEnd | Fault::Damaged(_) => io::ErrorKind::InvalidData,
+            Fault::Unreadable(source) => source.kind(),
+        };
+        let said = match fault {
             Fault::Truncated => format!(
                 "{location} is cut off: its {name} ends too early; get it once more from where it was written"
             ),
@@ -76,12 +85,25 @@ impl ReadError {
                 "{location} is damaged: its {name} makes no sense ({why}); get it once more from where it was written"
             ),
             Fault::Unreadable(source) => format!("cannot read {location}: {source}"),
-        })
+        };
+        Self { said, kind }
     }
 
     /// A store's errors name the object.
     pub(super) fn of_store(error: &ObjectError) -> Self {
-        Self(error.to_string())
+        Self {
+            said: error.to_string(),
+            kind: io::ErrorKind::Other,
+        }
+    }
+
+    /// Whether what was read is at fault, and not whoever had to deliver it.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self.kind,
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+        )
     }
 
     pub(super) fn damaged(location: &Location, layer: Layer, why: String) -> Self {
@@ -162,9 +184,8 @@ impl<R: Read> Read for Layered<R> {
             match self.decoder.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    let kind = error.kind();
                     let worded = worded(&self.location, self.layer, error, &self.ending);
-                    return Err(io::Error::new(kind, worded));
+                    return Err(io::Error::new(worded.kind, worded));
                 }
                 read => return read,
             }
