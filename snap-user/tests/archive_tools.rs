@@ -300,6 +300,29 @@ fn a_joined_image_is_sound_and_has_the_same_memory() {
 }
 
 #[test]
+fn zeros_at_the_end_of_what_is_joined_are_pages_like_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = Draft::new(1).memory(0, 4, &[1, 2, 0]);
+    let child = Draft::new(1)
+        .memory(0, 1, &[9])
+        .memory(1, 3, &[])
+        .elsewhere(1, 2, Place::Parent, 1, 1);
+    write(folder.path(), "base.tar", &archive("base", None, &[base]));
+    let child = write(
+        folder.path(),
+        "child.tar",
+        &archive("child", Some("base"), &[child]),
+    );
+    let joined = folder.path().join("joined.tar");
+    flattened(&child, &joined, &[]).unwrap();
+    extract_to(&joined, &[], &[], folder.path()).unwrap();
+    assert_eq!(
+        pages(&folder.path().join("core.1")),
+        addresses(&[(0, 9), (1, 2), (2, 0)])
+    );
+}
+
+#[test]
 fn an_increment_to_a_joined_image_finds_its_pages() {
     let (folder, _, child) = folder();
     let joined = folder.path().join("joined.tar");

@@ -115,6 +115,10 @@ impl Joined {
         for core in self.cores {
             let pages = |records: &[Elsewhere]| records.iter().map(|record| record.bytes / PAGE).sum::<u64>();
             let shared = pages(&core.shared);
+            core.fit_file().map_err(|cause| ToolError::Scratch {
+                folder: self.folder.clone(),
+                cause,
+            })?;
             let (elsewhere, part) = core.finish(&states);
             entries.insert(
                 part.pid,
@@ -172,6 +176,12 @@ impl Core {
             shared: Vec::new(),
             parent_pages,
         }
+    }
+
+    /// Pages of zeros were left out, also where they are the last.
+    fn fit_file(&self) -> io::Result<()> {
+        let end = self.placed.last().map_or(0, |part| part.offset + part.bytes);
+        self.file.set_len(end)
     }
 
     fn finish(mut self, states: &BTreeMap<i32, Bytes>) -> (Vec<Elsewhere>, Part) {
