@@ -65,16 +65,6 @@ pub enum ToolError {
     /// There is nothing to join.
     #[error("{0} has no parent: it is whole already")]
     Whole(String),
-    /// A document of the image is not what it has to be.
-    #[error("cannot change {member} of {image}: {cause}")]
-    Document {
-        /// The image.
-        image: String,
-        /// The member.
-        member: String,
-        /// What is wrong.
-        cause: serde_json::Error,
-    },
     /// Scratch files fail.
     #[error("cannot use a scratch file in {}: {cause}; make room there, or write the output to another folder", folder.display())]
     Scratch {

@@ -5,6 +5,7 @@
 //! merely claims.
 
 pub mod core;
+mod documents;
 pub mod error;
 pub mod gather;
 pub mod layout;
@@ -36,44 +37,20 @@ const STATE_LIMIT: u64 = 256 << 20;
 #[derive(Debug)]
 pub enum Item {
     /// The state of a process.
-    State(State),
+    State(Box<State>),
     /// The head of a core; [`ArchiveReader::data`] has what follows.
     Core(i32, Box<CoreHead>),
 }
 
-/// The state of a process, as it stands in the archive.
+/// The state of a process.
 #[derive(Debug)]
 pub struct State {
     /// The process.
     pub pid: i32,
-    /// `process.PID.json`.
+    /// `process.PID.json`, as it stands in the archive.
     pub json: Vec<u8>,
-    archive: String,
-    offset: u64,
-}
-
-impl State {
-    /// Reads the JSON.
-    ///
-    /// # Errors
-    ///
-    /// When it is no state of that process.
-    pub fn parse(&self) -> Result<Process, ReadError> {
-        let damaged = |what: String| ReadError {
-            archive: self.archive.clone(),
-            fault: Fault::Damaged {
-                place: state_name(self.pid),
-                offset: self.offset,
-                what: what.into(),
-            },
-        };
-        let process: Process = serde_json::from_slice(&self.json)
-            .map_err(|error| damaged(format!("it is no state of a process: {error}")))?;
-        if process.pid != self.pid {
-            return Err(damaged(format!("it is the state of process {}", process.pid)));
-        }
-        Ok(process)
-    }
+    /// What it says.
+    pub process: Process,
 }
 
 /// Data of a core.
@@ -94,14 +71,20 @@ pub struct ArchiveReader<R> {
     manifest_json: Vec<u8>,
     /// What BLAKE3SUMS has to say.
     sums: String,
-    state_sums: BTreeMap<i32, blake3::Hash>,
-    states: usize,
-    /// The cores that have not come yet, with their sizes.
-    cores: BTreeMap<i32, u64>,
+    /// What is known of the processes from their states, which came in the manifest's order.
+    states: Vec<Stated>,
+    /// The cores that have not come yet: where their processes are in the manifest.
+    cores: BTreeMap<i32, usize>,
     core: Option<OpenCore>,
     last: String,
     ended: bool,
     buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Stated {
+    sum: blake3::Hash,
+    threads: usize,
 }
 
 #[derive(Debug)]
@@ -145,8 +128,7 @@ impl<R: Read> ArchiveReader<R> {
             manifest,
             manifest_json: json,
             sums: String::new(),
-            state_sums: BTreeMap::new(),
-            states: 0,
+            states: Vec::new(),
             cores,
             core: None,
             last: String::new(),
@@ -193,13 +175,12 @@ impl<R: Read> ArchiveReader<R> {
             return Ok(None);
         }
         let header = self.input.header(&self.last)?;
-        if let Some(entry) = self.manifest.processes.get(self.states) {
+        if let Some(entry) = self.manifest.processes.get(self.states.len()) {
             let pid = entry.pid;
             let member = self.expect(header, &state_name(pid), None)?;
-            self.states += 1;
             return self.state(pid, member).map(Some);
         }
-        let Some(pid) = core_pid(&header.name).filter(|pid| self.cores.contains_key(pid)) else {
+        let Some(index) = core_pid(&header.name).and_then(|pid| self.cores.remove(&pid)) else {
             if self.cores.is_empty() {
                 let bytes = self.sums.len() as u64;
                 let member = self.expect(header, SUMS, Some(bytes))?;
@@ -210,9 +191,7 @@ impl<R: Read> ArchiveReader<R> {
                 "it is no member of this archive, comes twice, or stands in the wrong place",
             ));
         };
-        let bytes = self.cores.remove(&pid);
-        let member = self.expect(header, &core_name(pid), bytes)?;
-        self.open_core(pid, member).map(Some)
+        self.open_core(index, header).map(Some)
     }
 
     /// The next data of the core that [`next_item`](Self::next_item) has returned.
@@ -266,20 +245,21 @@ impl<R: Read> ArchiveReader<R> {
     }
 
     fn state(&mut self, pid: i32, mut member: Member) -> Result<Item, Fault> {
-        let offset = self.input.offset();
         let json = member.whole(&mut self.input, STATE_LIMIT)?;
+        let process = documents::state(&json, pid).map_err(|what| member.damaged(&self.input, what))?;
         let sum = self.finish(member)?;
-        self.state_sums.insert(pid, sum);
-        Ok(Item::State(State {
-            pid,
-            json,
-            archive: self.name.clone(),
-            offset,
-        }))
+        let threads = process.threads.len();
+        self.states.push(Stated { sum, threads });
+        Ok(Item::State(Box::new(State { pid, json, process })))
     }
 
-    fn open_core(&mut self, pid: i32, mut member: Member) -> Result<Item, Fault> {
+    /// Opens the core of the process that is there in the manifest.
+    fn open_core(&mut self, index: usize, header: Header) -> Result<Item, Fault> {
+        let (entry, stated) = (&self.manifest.processes[index], &self.states[index]);
+        let pid = entry.pid;
+        let mut member = self.expect(header, &entry.core, Some(entry.core_bytes))?;
         let head = CoreHead::read(&mut member, &mut self.input, &mut self.buffer)?;
+        documents::check(entry, &head, stated.threads).map_err(|what| member.damaged(&self.input, what))?;
         for record in &head.elsewhere {
             let wrong = match record.place {
                 Place::SameArchive => !self.cores.contains_key(&record.pid_there) && record.pid_there != pid,
@@ -299,7 +279,7 @@ impl<R: Read> ArchiveReader<R> {
                 return Err(member.damaged(&self.input, what));
             }
         }
-        if head.state.is_some() && head.state.as_ref() != self.state_sums.get(&pid) {
+        if head.state.is_some_and(|sum| sum != stated.sum) {
             return Err(member.damaged(
                 &self.input,
                 format!(

@@ -84,11 +84,10 @@ pub fn show(args: &ShowArgs) -> Result<String, ToolError> {
             continue;
         }
         if args.json {
-            state.parse()?; // so that it is JSON, and what we promise
             text += if first { "" } else { "," };
             text += &String::from_utf8_lossy(&state.json);
         } else {
-            text += &one(entry, &state, args)?;
+            text += &one(entry, &state, args);
         }
         first = false;
     }
@@ -98,13 +97,13 @@ pub fn show(args: &ShowArgs) -> Result<String, ToolError> {
     Ok(plain_lines(&text))
 }
 
-fn one(entry: &ProcessEntry, state: &State, args: &ShowArgs) -> Result<String, ToolError> {
+fn one(entry: &ProcessEntry, state: &State, args: &ShowArgs) -> String {
     let mappings = if args.mappings {
         Mappings::Each
     } else {
         Mappings::Summed
     };
-    Ok(process::tree(entry, &state.parse()?, mappings))
+    process::tree(entry, &state.process, mappings)
 }
 
 // Writing to a String cannot fail: results of `writeln!` to one are dropped here and below.

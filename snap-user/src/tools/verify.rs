@@ -1,6 +1,5 @@
 //! `freezeframe verify`: whether an image is whole and sound, and its parents with it.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use clap::Args;
@@ -9,14 +8,11 @@ use serde::Serialize;
 use super::input::{self, Chain, ImageArgs};
 use super::text::{count, utc};
 use super::{ToolError, print, print_json};
-use crate::archive::core_name;
-use crate::archive::elsewhere::Place;
-use crate::archive::head::PAGE;
-use crate::archive::manifest::{Manifest, Pages};
+use crate::archive::manifest::Pages;
+use crate::archive::read::State;
 use crate::archive::read::core::CoreHead;
 use crate::archive::read::error::plain_lines;
 use crate::archive::read::gather::{Depth, Done, Follow, Gather, Wanted, gather};
-use crate::archive::read::{Fault, ReadError, State};
 use crate::exit::Exit;
 use crate::report::bytes;
 
@@ -130,17 +126,12 @@ pub fn verify(args: &VerifyArgs) -> Result<Verdict, ToolError> {
     } else {
         Depth::Whole
     };
-    let mut check = Check {
-        archive: args.image.image.to_string(),
-        manifest: reader.manifest().clone(),
-        threads: BTreeMap::new(),
-    };
     let done = gather(
         reader,
         Follow::All,
         depth,
         |parent| chain.open(parent),
-        &mut check,
+        &mut Nothing,
     )?;
     let left_out = done.last().and_then(|last| last.manifest.parent.as_ref());
     Ok(Verdict {
@@ -151,67 +142,18 @@ pub fn verify(args: &VerifyArgs) -> Result<Verdict, ToolError> {
     })
 }
 
-/// Compares what the members say of each other.
-struct Check {
-    archive: String,
-    manifest: Manifest,
-    threads: BTreeMap<i32, usize>,
-}
+/// Has no use for what it reads: what reading finds is all that is asked.
+struct Nothing;
 
-impl Check {
-    fn damaged(&self, pid: i32, what: String) -> ToolError {
-        ToolError::Read(ReadError {
-            archive: self.archive.clone(),
-            fault: Fault::Damaged {
-                place: core_name(pid),
-                offset: 0,
-                what: what.into(),
-            },
-        })
-    }
-}
-
-impl Gather for Check {
+impl Gather for Nothing {
     type Error = ToolError;
 
-    fn state(&mut self, state: State) -> Result<(), ToolError> {
-        let process = state.parse()?;
-        self.threads.insert(state.pid, process.threads.len());
+    fn state(&mut self, _: State) -> Result<(), ToolError> {
         Ok(())
     }
 
-    fn core(&mut self, pid: i32, head: &mut CoreHead) -> Result<Wanted, ToolError> {
-        let Some(entry) = self.manifest.processes.iter().find(|entry| entry.pid == pid) else {
-            return Ok(Wanted::Yes);
-        };
-        let pages = |place| {
-            let records = head.elsewhere.iter().filter(|record| record.place == place);
-            records.map(|record| record.bytes / PAGE).sum::<u64>()
-        };
-        for (what, found, said) in [
-            (
-                "pages in other cores",
-                pages(Place::SameArchive),
-                entry.pages.elsewhere,
-            ),
-            ("pages in the parent", pages(Place::Parent), entry.pages.parent),
-        ] {
-            if found != said {
-                return Err(self.damaged(
-                    pid,
-                    format!("it has {found} {what}, and the manifest says {said}"),
-                ));
-            }
-        }
-        let threads = self.threads.get(&pid).copied().unwrap_or_default();
-        if threads as u64 != u64::from(entry.threads) {
-            let said = entry.threads;
-            return Err(self.damaged(
-                pid,
-                format!("its process has {threads} threads, and the manifest says {said}"),
-            ));
-        }
-        Ok(Wanted::Yes)
+    fn core(&mut self, _: i32, _: &mut CoreHead) -> Result<Wanted, ToolError> {
+        Ok(Wanted::No)
     }
 
     fn fill(&mut self, _: i32, _: u64, _: &[u8]) -> Result<(), ToolError> {

@@ -8,6 +8,7 @@ mod heads;
 mod manifest;
 mod members;
 mod references;
+mod verbs;
 
 use std::path::Path;
 
@@ -24,7 +25,6 @@ impl Gather for Seen {
     type Error = ReadError;
 
     fn state(&mut self, state: State) -> Result<(), ReadError> {
-        state.parse()?;
         self.0.push((state.pid, state.json));
         Ok(())
     }

@@ -39,6 +39,8 @@ pub struct Draft {
     pub elsewhere: Vec<Elsewhere>,
     pub descriptors: Vec<(i32, OpenFile)>,
     pub threads: Vec<i32>,
+    /// What stands where its state should.
+    pub document: Option<Vec<u8>>,
     /// The data stand in the core by address, or the other way round.
     pub backwards: bool,
 }
@@ -51,6 +53,7 @@ impl Draft {
             elsewhere: Vec::new(),
             descriptors: Vec::new(),
             threads: vec![pid],
+            document: None,
             backwards: false,
         }
     }
@@ -181,7 +184,8 @@ impl Draft {
     }
 
     pub fn state(&self) -> Vec<u8> {
-        serde_json::to_vec(&self.process()).unwrap()
+        let document = self.document.clone();
+        document.unwrap_or_else(|| serde_json::to_vec(&self.process()).unwrap())
     }
 
     pub fn core(&self) -> Vec<u8> {

@@ -13,10 +13,12 @@ use crate::archive::elsewhere::Place;
 use crate::archive::manifest::{Manifest, Parent};
 use crate::archive::{MANIFEST, core_name};
 
+pub use super::needs::Wanted;
+
 /// So many stretches of memory may be waited for at once: the most that this takes is below 2 GiB.
 const MOST_NEEDS: usize = 1 << 25;
 
-/// Which references are followed.
+/// Which references are followed. To the others, too, there has to be a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follow {
     /// All.
@@ -28,21 +30,12 @@ pub enum Follow {
 /// How far the chain of parents is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// As far as pages are needed.
+    /// As far as pages are wanted.
     Needed,
-    /// To the whole image at its end.
+    /// To the whole image at its end, with all that any of them has in its parent.
     Whole,
     /// Not at all.
     ImageOnly,
-}
-
-/// Whether the pages of a process are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// They are.
-    Yes,
-    /// They are not.
-    No,
 }
 
 /// Takes what is gathered.
@@ -106,6 +99,7 @@ pub fn gather<R: Read, P: Read, G: Gather>(
     let mut pass = Pass {
         to,
         follow,
+        depth,
         here: Needs::new(),
         next: Needs::new(),
         count: 0,
@@ -137,6 +131,7 @@ pub fn gather<R: Read, P: Read, G: Gather>(
 struct Pass<'a, G> {
     to: &'a mut G,
     follow: Follow,
+    depth: Depth,
     /// In cores of the archive that is being read, which come later.
     here: Needs,
     /// In cores of its parent.
@@ -148,14 +143,10 @@ impl<G: Gather> Pass<'_, G> {
     fn image<R: Read>(&mut self, mut reader: ArchiveReader<R>) -> Result<Done, G::Error> {
         while let Some(item) = reader.next_item()? {
             match item {
-                Item::State(state) => self.to.state(state)?,
+                Item::State(state) => self.to.state(*state)?,
                 Item::Core(pid, mut head) => {
                     let wanted = self.to.core(pid, &mut head)?;
-                    let mut needs = self.take(pid);
-                    if wanted == Wanted::Yes {
-                        self.ask(pid, &head, &mut needs, &reader)?;
-                    }
-                    let needs = self.resolve(pid, &head, needs, &reader)?;
+                    let needs = self.resolve(pid, &head, wanted, &reader)?;
                     drop(head);
                     self.stream((wanted == Wanted::Yes).then_some(pid), needs, &mut reader)?;
                 }
@@ -165,18 +156,19 @@ impl<G: Gather> Pass<'_, G> {
     }
 
     fn parent<R: Read>(&mut self, mut reader: ArchiveReader<R>) -> Result<Done, G::Error> {
-        if let Some(pid) = self
-            .here
-            .keys()
-            .find(|pid| !reader.manifest().processes.iter().any(|entry| entry.pid == **pid))
-        {
+        let held: BTreeSet<_> = reader
+            .manifest()
+            .processes
+            .iter()
+            .map(|entry| entry.pid)
+            .collect();
+        if let Some(pid) = self.here.keys().find(|pid| !held.contains(*pid)) {
             let what = format!("pages of its child are said to be in core.{pid}, which it has not");
             return Err(reader.wrong(MANIFEST, what).into());
         }
         while let Some(item) = reader.next_item()? {
             if let Item::Core(pid, head) = item {
-                let needs = self.take(pid);
-                let needs = self.resolve(pid, &head, needs, &reader)?;
+                let needs = self.resolve(pid, &head, Wanted::No, &reader)?;
                 drop(head);
                 let needs = self.to.plan(needs)?;
                 self.stream(None, needs, &mut reader)?;
@@ -196,11 +188,17 @@ impl<G: Gather> Pass<'_, G> {
         &mut self,
         pid: i32,
         head: &CoreHead,
+        wanted: Wanted,
         own: &mut Vec<Need>,
         reader: &ArchiveReader<R>,
-    ) -> Result<(), G::Error> {
+    ) -> Result<(), ReadError> {
         for record in &head.elsewhere {
+            let wanted = match (record.place, self.follow) {
+                (Place::SameArchive, Follow::Parents) => Wanted::No,
+                _ => wanted,
+            };
             let need = Need {
+                wanted,
                 there: record.vaddr_there,
                 bytes: record.bytes,
                 pid,
@@ -211,11 +209,11 @@ impl<G: Gather> Pass<'_, G> {
                 },
             };
             match record.place {
-                Place::SameArchive if self.follow == Follow::Parents => {}
                 Place::SameArchive if record.pid_there == pid => own.push(need),
                 Place::SameArchive => {
                     Self::note(&mut self.here, &mut self.count, record.pid_there, need, reader)?;
                 }
+                Place::Parent if wanted == Wanted::No && self.depth != Depth::Whole => {}
                 Place::Parent => {
                     Self::note(&mut self.next, &mut self.count, record.pid_there, need, reader)?;
                 }
@@ -242,14 +240,16 @@ impl<G: Gather> Pass<'_, G> {
         Ok(())
     }
 
-    /// What of `needs` the core has itself; the rest is sent on.
+    /// What the core has itself of what is waited for in it; the rest is sent on. `wanted` is what the core has elsewhere.
     fn resolve<R: Read>(
         &mut self,
         pid: i32,
         head: &CoreHead,
-        mut needs: Vec<Need>,
+        wanted: Wanted,
         reader: &ArchiveReader<R>,
     ) -> Result<Vec<Need>, ReadError> {
+        let mut needs = self.take(pid);
+        self.ask(pid, head, wanted, &mut needs, reader)?;
         if needs.is_empty() {
             return Ok(needs);
         }
@@ -270,6 +270,9 @@ impl<G: Gather> Pass<'_, G> {
                 let part = need.part(at, need.end().min(range.end()));
                 (at, index) = (part.end(), index + 1);
                 let Held::Elsewhere(record) = range.held else {
+                    if need.wanted == Wanted::No {
+                        continue;
+                    }
                     if found.len() + self.count >= MOST_NEEDS {
                         return Err(too_many(pid, reader));
                     }
@@ -278,6 +281,9 @@ impl<G: Gather> Pass<'_, G> {
                 };
                 if need.hop == Hop::Last {
                     return Err(missing(part.there, need.pid));
+                }
+                if need.wanted == Wanted::No {
+                    continue; // where it leads from here is asked by this core itself
                 }
                 let on = Need {
                     there: record.vaddr_there + (part.there - record.vaddr),

@@ -11,6 +11,15 @@ pub enum Hop {
     Last,
 }
 
+/// Whether pages are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// They are.
+    Yes,
+    /// They are not; but they have to be where they are said to be.
+    No,
+}
+
 /// A stretch of a core that somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
@@ -24,6 +33,8 @@ pub struct Need {
     pub vaddr: u64,
     /// How it may be found.
     pub hop: Hop,
+    /// Whether its pages are handed on.
+    pub wanted: Wanted,
 }
 
 impl Need {
@@ -113,7 +124,7 @@ fn search<E>(
 
 #[cfg(test)]
 mod tests {
-    use super::{Found, Hop, Need};
+    use super::{Found, Hop, Need, Wanted};
 
     #[test]
     fn all_that_overlap_are_found() {
@@ -130,6 +141,7 @@ mod tests {
                     pid: index,
                     vaddr: 0,
                     hop: Hop::Any,
+                    wanted: Wanted::Yes,
                 })
                 .collect();
             let found = Found::new(needs.clone());

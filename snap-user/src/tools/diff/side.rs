@@ -93,7 +93,7 @@ impl Gather for Side {
     type Error = ToolError;
 
     fn state(&mut self, state: State) -> Result<(), ToolError> {
-        self.processes.insert(state.pid, state.parse()?);
+        self.processes.insert(state.pid, state.process);
         Ok(())
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Error, Value, json};
+use serde::de::Error as _;
+use serde_json::{Error, Map, Value, json};
 
 /// What of a process's entry in the manifest is new.
 #[derive(Clone, Copy, Debug)]
@@ -18,20 +19,31 @@ pub(super) struct Entry {
 /// The manifest of the joined image. It keeps its `image_id`: it holds the same, and increments to the one are increments to the other.
 pub(super) fn manifest(json: &[u8], entries: &BTreeMap<i32, Entry>) -> Result<Value, Error> {
     let mut manifest: Value = serde_json::from_slice(json)?;
-    manifest["parent"] = Value::Null;
-    for process in manifest["processes"].as_array_mut().into_iter().flatten() {
-        let pid = process["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-        let Some(entry) = pid.and_then(|pid| entries.get(&pid)) else {
+    let fields = object(&mut manifest)?;
+    fields.insert("parent".to_owned(), Value::Null);
+    for process in list(fields, "processes") {
+        let process = object(process)?;
+        let pid = process.get("pid").and_then(Value::as_i64);
+        let Some(entry) = pid
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(|pid| entries.get(&pid))
+        else {
             continue;
         };
-        process["core_bytes"] = json!(entry.core_bytes);
-        let here = process["pages"]["here"].as_u64().unwrap_or(0);
-        process["pages"] = json!({
+        let here = process.get("pages").and_then(|pages| pages.get("here"));
+        let here = here.and_then(Value::as_u64).unwrap_or(0);
+        let pages = json!({
             "here": here.saturating_add(entry.from_parents),
             "elsewhere": entry.elsewhere,
             "parent": 0,
         });
-        process["whole_because"] = Value::Null;
+        for (field, value) in [
+            ("core_bytes", json!(entry.core_bytes)),
+            ("pages", pages),
+            ("whole_because", Value::Null),
+        ] {
+            process.insert(field.to_owned(), value);
+        }
     }
     Ok(manifest)
 }
@@ -40,9 +52,11 @@ pub(super) fn manifest(json: &[u8], entries: &BTreeMap<i32, Entry>) -> Result<Va
 pub(super) fn state(json: Vec<u8>) -> Result<Vec<u8>, Error> {
     let mut state: Value = serde_json::from_slice(&json)?;
     let mut changed = false;
-    for mapping in state["mappings"].as_array_mut().into_iter().flatten() {
-        if mapping["parent_pages"].as_u64().is_some_and(|pages| pages != 0) {
-            mapping["parent_pages"] = json!(0);
+    for mapping in list(object(&mut state)?, "mappings") {
+        if let Some(pages) = object(mapping)?.get_mut("parent_pages")
+            && pages.as_u64() != Some(0)
+        {
+            *pages = json!(0);
             changed = true;
         }
     }
@@ -52,4 +66,19 @@ pub(super) fn state(json: Vec<u8>) -> Result<Vec<u8>, Error> {
     let mut text = serde_json::to_vec_pretty(&state)?;
     text.push(b'\n');
     Ok(text)
+}
+
+/// An object, which serde takes a list of values for, too.
+fn object(value: &mut Value) -> Result<&mut Map<String, Value>, Error> {
+    value
+        .as_object_mut()
+        .ok_or_else(|| Error::custom("there is something else where an object should be"))
+}
+
+fn list<'a>(fields: &'a mut Map<String, Value>, name: &str) -> impl Iterator<Item = &'a mut Value> {
+    fields
+        .get_mut(name)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
 }

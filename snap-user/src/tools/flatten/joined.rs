@@ -12,11 +12,11 @@ use super::document::{self, Entry};
 use super::share::share;
 use crate::archive::elsewhere::{Elsewhere, Place};
 use crate::archive::head::{PAGE, Segment, push_note, without_note};
-use crate::archive::read::State;
 use crate::archive::read::core::CoreHead;
 use crate::archive::read::gather::{Gather, Wanted};
 use crate::archive::read::layout::Held;
 use crate::archive::read::needs::Need;
+use crate::archive::read::{Fault, ReadError, State};
 use crate::archive::{MANIFEST, NOTE_ELSEWHERE, NOTE_OWNER, NOTE_STATE, state_name};
 use crate::tools::ToolError;
 use crate::tools::extract::scatter;
@@ -99,14 +99,6 @@ impl Joined {
         }
     }
 
-    fn document(&self, member: &str, cause: serde_json::Error) -> ToolError {
-        ToolError::Document {
-            image: self.image.clone(),
-            member: member.to_owned(),
-            cause,
-        }
-    }
-
     /// Lays out the cores, now that it is known what is where.
     pub fn finish(self) -> Result<Whole, ToolError> {
         let states: BTreeMap<_, _> = self.states.iter().cloned().collect();
@@ -130,12 +122,8 @@ impl Joined {
             );
             parts.push(part);
         }
-        let manifest =
-            document::manifest(&self.manifest_json, &entries).map_err(|cause| ToolError::Document {
-                image: self.image,
-                member: MANIFEST.to_owned(),
-                cause,
-            })?;
+        let manifest = document::manifest(&self.manifest_json, &entries)
+            .map_err(|cause| damaged(&self.image, MANIFEST, &cause))?;
         Ok(Whole {
             manifest,
             states: self.states,
@@ -213,6 +201,18 @@ impl Core {
     }
 }
 
+/// Says what is wrong with a document of `image`.
+fn damaged(image: &str, member: &str, cause: &serde_json::Error) -> ToolError {
+    ToolError::Read(ReadError {
+        archive: image.to_owned(),
+        fault: Fault::Damaged {
+            place: member.to_owned(),
+            offset: 0,
+            what: cause.to_string().into(),
+        },
+    })
+}
+
 /// What is left of `placed` without `shared`, as address and bytes; both are sorted.
 fn without(placed: &[Placed], shared: &[Elsewhere]) -> Vec<(u64, u64)> {
     let mut left = Vec::new();
@@ -241,8 +241,8 @@ impl Gather for Joined {
     type Error = ToolError;
 
     fn state(&mut self, state: State) -> Result<(), ToolError> {
-        let json =
-            document::state(state.json).map_err(|cause| self.document(&state_name(state.pid), cause))?;
+        let json = document::state(state.json)
+            .map_err(|cause| damaged(&self.image, &state_name(state.pid), &cause))?;
         self.states.push((state.pid, json.into()));
         Ok(())
     }

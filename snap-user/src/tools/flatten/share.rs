@@ -101,7 +101,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::share;
-    use crate::archive::read::needs::{Hop, Need};
+    use crate::archive::read::needs::{Hop, Need, Wanted};
 
     fn need(pid: i32, there: u64, bytes: u64) -> Need {
         Need {
@@ -110,6 +110,7 @@ mod tests {
             pid,
             vaddr: there + 1000,
             hop: Hop::Any,
+            wanted: Wanted::Yes,
         }
     }
 
