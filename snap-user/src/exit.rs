@@ -11,7 +11,9 @@ use crate::drain::DrainError;
 use crate::failure::{Failure, FailureKind};
 use crate::output::OutputError;
 use crate::stream::StreamError;
+use crate::stream::open::Location;
 use crate::tools::ToolError;
+use crate::tools::input::InputError;
 
 /// What the process ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub enum Exit {
     Ok = 0,
     /// Something else went wrong.
     Failure = 1,
-    /// The command line makes no sense (clap's own code).
+    /// The command line makes no sense (clap's own code, for most of what can be wrong with it).
     Usage = 2,
     /// No module, or one of another version.
     Module = 3,
@@ -108,6 +110,7 @@ impl Exit {
 fn of_image(error: &anyhow::Error) -> Option<Exit> {
     match error.downcast_ref::<ToolError>()? {
         error if error.is_damage() => Some(Exit::Damaged),
+        ToolError::Input(InputError::Once(Location::Stdin)) => Some(Exit::Usage),
         ToolError::Output(_) | ToolError::Scratch { .. } => Some(Exit::Output),
         _ => None,
     }

@@ -141,7 +141,11 @@ fn a_parent_that_is_not_there_is_asked_for() {
         &archive("other", None, &[Draft::new(10)]),
     );
     let error = verify(&verify_args(&child)).unwrap_err();
-    assert!(error.to_string().contains("which is wanted here"), "{error}");
+    assert!(
+        matches!(&error, ToolError::Input(InputError::OtherBeside { found, .. }) if found == "other"),
+        "{error}"
+    );
+    assert!(!error.is_damage(), "the image is sound: {error}");
 }
 
 #[test]
@@ -568,5 +572,77 @@ fn damage_within_what_is_around_an_image_is_damage() {
             assert_eq!(code, Some(10), "{name}: {said}");
             assert!(said.starts_with("{\"sound\":false"), "{name}: {said}");
         }
+    }
+}
+
+/// A chain of three: the names of the oldest first.
+fn chain_of_three(folder: &Path) -> [PathBuf; 3] {
+    let increment = || {
+        Draft::new(1)
+            .memory(0, 1, &[7])
+            .memory(1, 3, &[])
+            .elsewhere(1, 2, Place::Parent, 1, 1)
+    };
+    let base = Draft::new(1).memory(0, 4, &[1, 2, 3]);
+    std::fs::create_dir(folder.join("child")).unwrap();
+    [
+        ("base.tar", archive("base", None, &[base])),
+        ("middle.tar", archive("middle", Some("base"), &[increment()])),
+        (
+            "child/child.tar",
+            archive("child", Some("middle"), &[increment()]),
+        ),
+    ]
+    .map(|(name, image)| write(folder, name, &image))
+}
+
+/// What a command of the shell ends with.
+fn shell(folder: &Path, command: &str) -> (Option<i32>, String) {
+    let output = std::process::Command::new("bash")
+        .args(["-c", command, "bash", env!("CARGO_BIN_EXE_freezeframe")])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn parents_that_come_through_pipes_are_found_in_any_order() {
+    let folder = tempfile::tempdir().unwrap();
+    chain_of_three(folder.path());
+    for command in [
+        "$1 verify child/child.tar --parent <(cat base.tar) --parent middle.tar",
+        "$1 verify child/child.tar --parent <(cat base.tar) --parent <(cat middle.tar)",
+        "$1 verify child/child.tar --parent - --parent middle.tar < base.tar",
+        "cat base.tar | $1 verify child/child.tar --parent - --parent middle.tar",
+        "$1 diff base.tar child/child.tar --parent <(cat base.tar) --parent middle.tar",
+        "$1 diff child/child.tar middle.tar --parent <(cat middle.tar) --parent base.tar",
+    ] {
+        assert_eq!(
+            shell(folder.path(), command),
+            (Some(0), String::new()),
+            "{command}"
+        );
+    }
+    // Both sides want it, and it can be read only once.
+    let command = "$1 diff child/child.tar middle.tar --parent <(cat base.tar) --parent middle.tar";
+    let (code, said) = shell(folder.path(), command);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("can be read only once"), "{said}");
+}
+
+#[test]
+fn standard_input_is_there_once() {
+    let folder = tempfile::tempdir().unwrap();
+    chain_of_three(folder.path());
+    for command in [
+        "$1 diff - - < base.tar",
+        "$1 diff - base.tar --parent - < base.tar",
+        "$1 verify - --parent - < middle.tar",
+        "$1 flatten middle.tar --parent - --parent - -o x.tar < base.tar",
+    ] {
+        let (code, said) = shell(folder.path(), command);
+        assert_eq!(code, Some(2), "{command}: {said}");
+        assert!(said.contains("standard input is needed twice"), "{said}");
     }
 }

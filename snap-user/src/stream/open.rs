@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -68,6 +69,19 @@ impl Location {
             Self::Stdin => None,
         }
         .unwrap_or_default()
+    }
+
+    /// Whether it begins anew whenever it is opened: what comes through a pipe does not.
+    #[must_use]
+    pub fn opens_again(&self) -> bool {
+        match self {
+            Self::File(path) => path.metadata().is_ok_and(|metadata| {
+                let kind = metadata.file_type();
+                kind.is_file() || kind.is_block_device()
+            }),
+            Self::Stdin => false,
+            Self::Object(_) => true,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ mod table;
 use clap::Args;
 
 use self::side::Side;
-use super::input::ParentArgs;
+use super::input::{Chain, ParentArgs};
 use super::{ToolError, print, print_json};
 use crate::archive::read::error::plain_lines;
 use crate::exit::Exit;
@@ -54,7 +54,14 @@ pub fn run(args: &DiffArgs) -> anyhow::Result<Exit> {
 ///
 /// As [`run`].
 pub fn diff(args: &DiffArgs) -> Result<Difference, ToolError> {
-    let a = Side::read(&args.a, &args.parents, None)?;
-    let b = Side::read(&args.b, &args.parents, Some(&a.manifest.image_id))?;
+    let mut chain = Chain::new(&[&args.a, &args.b], &args.parents)?;
+    let a = Side::read(&args.a, &args.parents.keys, &mut chain, None)?;
+    chain.of(&args.b);
+    let b = Side::read(
+        &args.b,
+        &args.parents.keys,
+        &mut chain,
+        Some(&a.manifest.image_id),
+    )?;
     Ok(changes::compare(&a, &b))
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::input::{self, Chain, ImageArgs};
+use super::input::ImageArgs;
 use super::place::{Placed, find, lay_out};
 use super::scratch::{Scratch, raise_descriptor_limit};
 use super::{ToolError, print};
@@ -56,8 +56,7 @@ pub fn run(args: &ExtractArgs, scratch: &Scratch) -> anyhow::Result<Exit> {
 /// As [`run`].
 pub fn extract(args: &ExtractArgs, scratch: &Scratch) -> Result<Vec<String>, ToolError> {
     raise_descriptor_limit();
-    let reader = input::reader(&args.image.image, &args.image.parents.keys)?;
-    let mut chain = Chain::new(&args.image.image, &args.image.parents);
+    let (reader, mut chain) = args.image.open()?;
     let held: Vec<_> = reader
         .manifest()
         .processes

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use clap::Args;
 
 use self::joined::{Joined, Part};
-use super::input::{self, Chain, ImageArgs};
+use super::input::ImageArgs;
 use super::scratch::raise_descriptor_limit;
 use super::{ToolError, in_a_thread, print};
 use crate::archive::head::head;
@@ -112,12 +112,11 @@ pub async fn flatten(args: &FlattenArgs, progress: Arc<Progress>, cancel: &Cance
 /// On a thread that may block.
 fn join(args: &FlattenArgs, progress: &Progress, writer: Writer) -> Result<(), ToolError> {
     raise_descriptor_limit();
-    let reader = input::reader(&args.image.image, &args.image.parents.keys)?;
+    let (reader, mut chain) = args.image.open()?;
     let image = args.image.image.to_string();
     if reader.manifest().parent.is_none() {
         return Err(ToolError::Whole(image));
     }
-    let mut chain = Chain::new(&args.image.image, &args.image.parents);
     let folder = scratch_folder(&args.output);
     let mut joined = Joined::new(&image, &folder, reader.manifest_json());
     gather(

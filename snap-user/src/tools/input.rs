@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::ToolError;
-use crate::archive::MANIFEST;
 use crate::archive::manifest::Parent;
-use crate::archive::read::{ArchiveReader, ReadError};
+use crate::archive::read::ArchiveReader;
 use crate::stream::open::{Keys, Location, OpenError};
 
 /// The bytes of an archive, wherever they come from.
@@ -32,6 +31,20 @@ pub enum InputError {
         /// Its name when the child was taken.
         name: String,
     },
+    /// What lies there is another image.
+    #[error(
+        "{image} is an increment to image {id}, which was {name:?}; what is beside it by that name is image {found}, so name the parent with --parent"
+    )]
+    OtherBeside {
+        /// The child.
+        image: String,
+        /// The parent's `image_id`.
+        id: String,
+        /// Its name when the child was taken.
+        name: String,
+        /// The `image_id` of what has that name.
+        found: String,
+    },
     /// What was named as parents are others.
     #[error(
         "{image} is an increment to image {id}, which was {name:?}; none of what --parent names is that image"
@@ -44,6 +57,9 @@ pub enum InputError {
         /// Its name when the child was taken.
         name: String,
     },
+    /// A pipe, and several who want to read it.
+    #[error("{0} is needed twice, and can be read only once; write it to a file and name that")]
+    Once(Location),
 }
 
 /// The image that a tool works on.
@@ -55,6 +71,18 @@ pub struct ImageArgs {
     /// Its parents, where it is an increment [default: what lies beside it and has their names]
     #[command(flatten)]
     pub parents: ParentArgs,
+}
+
+impl ImageArgs {
+    /// Opens the image, and gets ready to find its parents.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be had, or is none.
+    pub fn open(&self) -> Result<(ArchiveReader<Source>, Chain), ToolError> {
+        let chain = Chain::new(&[&self.image], &self.parents)?;
+        Ok((reader(&self.image, &self.parents.keys)?, chain))
+    }
 }
 
 /// Where the parents of an image are.
@@ -79,22 +107,33 @@ pub fn reader(image: &Location, keys: &Keys) -> Result<ArchiveReader<Source>, To
 }
 
 /// Finds the parents of an image, one after the other.
-#[derive(Debug)]
 pub struct Chain {
     image: Location,
-    given: Option<Vec<Location>>,
+    given: Vec<Given>,
     keys: Keys,
 }
 
 impl Chain {
-    /// Of the image at `image`.
-    #[must_use]
-    pub fn new(image: &Location, args: &ParentArgs) -> Self {
-        Self {
-            image: image.clone(),
-            given: (!args.parents.is_empty()).then(|| args.parents.clone()),
-            keys: args.keys.clone(),
+    /// Of the first of `images`; [`of`](Self::of) turns to the next.
+    ///
+    /// # Errors
+    ///
+    /// When more than one of them and their parents is to come from standard input.
+    pub fn new(images: &[&Location], args: &ParentArgs) -> Result<Self, InputError> {
+        let named = images.iter().copied().chain(&args.parents);
+        if named.filter(|location| **location == Location::Stdin).count() > 1 {
+            return Err(InputError::Once(Location::Stdin));
         }
+        Ok(Self {
+            image: images.first().map_or(Location::Stdin, |image| (*image).clone()),
+            given: args.parents.iter().map(Given::new).collect(),
+            keys: args.keys.clone(),
+        })
+    }
+
+    /// Finds those of another image from here on.
+    pub fn of(&mut self, image: &Location) {
+        self.image = image.clone();
     }
 
     /// Opens the next parent.
@@ -103,39 +142,74 @@ impl Chain {
     ///
     /// When it is not there, or another.
     pub fn open(&mut self, wanted: &Parent) -> Result<ArchiveReader<Source>, ToolError> {
-        let image = self.image.to_string();
-        let fields = || (image.clone(), wanted.image_id.clone(), wanted.name.clone());
-        let Some(given) = &mut self.given else {
-            let Some(beside) = beside(&self.image, &wanted.name) else {
-                let (image, id, name) = fields();
+        let Parent { image_id, name, .. } = wanted;
+        let (image, id, name) = (self.image.to_string(), image_id.clone(), name.clone());
+        if self.given.is_empty() {
+            let Some(beside) = beside(&self.image, &name) else {
                 return Err(InputError::NoParent { image, id, name }.into());
             };
-            let found = reader(&beside, &self.keys)?;
+            let reader = reader(&beside, &self.keys)?;
+            let found = &reader.manifest().image_id;
+            if *found != id {
+                let found = found.clone();
+                return Err(InputError::OtherBeside {
+                    image,
+                    id,
+                    name,
+                    found,
+                }
+                .into());
+            }
             self.image = beside;
-            return Ok(is(found, wanted)?);
-        };
-        for index in 0..given.len() {
-            let found = reader(&given[index], &self.keys)?;
-            if found.manifest().image_id == wanted.image_id {
-                self.image = given.remove(index);
-                return Ok(found);
+            return Ok(reader);
+        }
+        for given in &mut self.given {
+            if let Some(reader) = given.reader(&id, &self.keys)? {
+                self.image = given.location.clone();
+                return Ok(reader);
             }
         }
-        let (image, id, name) = fields();
         Err(InputError::OtherParents { image, id, name }.into())
     }
 }
 
-fn is<R: Read>(found: ArchiveReader<R>, wanted: &Parent) -> Result<ArchiveReader<R>, ReadError> {
-    if found.manifest().image_id == wanted.image_id {
-        return Ok(found);
+/// An image that was named as a parent. Which one it is shows when it is opened.
+struct Given {
+    location: Location,
+    image_id: Option<String>,
+    /// Opened, and not wanted yet, where it can be opened only once.
+    waiting: Option<ArchiveReader<Source>>,
+}
+
+impl Given {
+    fn new(location: &Location) -> Self {
+        Self {
+            location: location.clone(),
+            image_id: None,
+            waiting: None,
+        }
     }
-    let what = format!(
-        "it is image {}, and has the name of {}, which is wanted here: name that one with --parent",
-        found.manifest().image_id,
-        wanted.image_id
-    );
-    Err(found.wrong(MANIFEST, what))
+
+    /// Its reader, if it is image `id`.
+    fn reader(&mut self, id: &str, keys: &Keys) -> Result<Option<ArchiveReader<Source>>, ToolError> {
+        if self.image_id.as_ref().is_some_and(|known| known != id) {
+            return Ok(None);
+        }
+        let found = match self.waiting.take() {
+            Some(waiting) => waiting,
+            None if self.image_id.is_some() && !self.location.opens_again() => {
+                return Err(InputError::Once(self.location.clone()).into());
+            }
+            None => reader(&self.location, keys)?,
+        };
+        let found_id = &found.manifest().image_id;
+        self.image_id = Some(found_id.clone());
+        if found_id == id {
+            return Ok(Some(found));
+        }
+        self.waiting = Some(found).filter(|_| !self.location.opens_again());
+        Ok(None)
+    }
 }
 
 /// What has that name in the image's folder, or may have it where the image is in an object store. The name comes from an archive: one that leads anywhere else is no name.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::input::{self, Chain, ImageArgs};
+use super::input::ImageArgs;
 use super::text::{count, utc};
 use super::{ToolError, print, print_json};
 use crate::archive::manifest::Pages;
@@ -119,8 +119,7 @@ pub fn run(args: &VerifyArgs) -> anyhow::Result<Exit> {
 ///
 /// As [`run`].
 pub fn verify(args: &VerifyArgs) -> Result<Verdict, ToolError> {
-    let reader = input::reader(&args.image.image, &args.image.parents.keys)?;
-    let mut chain = Chain::new(&args.image.image, &args.image.parents);
+    let (reader, mut chain) = args.image.open()?;
     let depth = if args.alone {
         Depth::ImageOnly
     } else {

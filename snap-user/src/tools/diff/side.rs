@@ -10,9 +10,9 @@ use crate::archive::read::State;
 use crate::archive::read::core::CoreHead;
 use crate::archive::read::gather::{Depth, Follow, Gather, Wanted, gather};
 use crate::archive::read::layout::{Held, Range};
-use crate::stream::open::Location;
+use crate::stream::open::{Keys, Location};
 use crate::tools::ToolError;
-use crate::tools::input::{self, Chain, ParentArgs};
+use crate::tools::input::{self, Chain};
 
 /// The first half of the BLAKE3 of a page.
 pub(super) type Sum = [u8; 16];
@@ -37,8 +37,13 @@ pub(super) struct Side {
 
 impl Side {
     /// Reads an image; what it has in the image `known` is left there.
-    pub fn read(image: &Location, parents: &ParentArgs, known: Option<&str>) -> Result<Self, ToolError> {
-        let reader = input::reader(image, &parents.keys)?;
+    pub fn read(
+        image: &Location,
+        keys: &Keys,
+        chain: &mut Chain,
+        known: Option<&str>,
+    ) -> Result<Self, ToolError> {
+        let reader = input::reader(image, keys)?;
         let manifest = reader.manifest().clone();
         let stays = manifest.parent.as_ref().map(|parent| parent.image_id.clone());
         let mut side = Self {
@@ -48,7 +53,6 @@ impl Side {
             stays: stays.filter(|id| known == Some(id)),
             sums: BTreeMap::new(),
         };
-        let mut chain = Chain::new(image, parents);
         gather(
             reader,
             Follow::Parents,
