@@ -238,7 +238,7 @@ impl Place {
         let file = File::from(descriptor);
         let kind = file.metadata()?.file_type();
         if kind.is_fifo() {
-            return Ok(Self::Ready(Ready::reopen(&file)?));
+            return Ok(Self::Ready(Ready::pipe(file.into())?));
         }
         if kind.is_socket() {
             return Ok(Self::Ready(Ready::socket(file.into())?));

@@ -1,13 +1,15 @@
 //! Pipelines as a whole: what comes out, and what is left where nothing may.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::thread::CapabilitySet;
 use tempfile::TempDir;
 
 use super::compress::Compression;
@@ -325,6 +327,24 @@ async fn a_dropped_pipeline_cleans_up() {
     assert_eq!(sent.await.unwrap(), Err(Closed));
 }
 
+fn to(end: OwnedFd) -> Sink {
+    Sink::descriptor(end, &Destination::Stdout).unwrap()
+}
+
+/// To a pipe that we may write to and not open, as it is with one of another user's. This thread may be root's.
+fn to_a_strangers(pipe: OwnedFd) -> Sink {
+    rustix::fs::fchmod(&pipe, rustix::fs::Mode::empty()).unwrap();
+    let all = rustix::thread::capabilities(None).unwrap();
+    let mut fewer = all;
+    fewer.effective -= CapabilitySet::DAC_OVERRIDE;
+    rustix::thread::set_capabilities(None, fewer).unwrap();
+    let opened = File::create(format!("/proc/self/fd/{}", pipe.as_raw_fd()));
+    let sink = Sink::descriptor(pipe, &Destination::Stdout);
+    rustix::thread::set_capabilities(None, all).unwrap();
+    assert_eq!(opened.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    sink.unwrap()
+}
+
 /// More than any pipe or socket holds.
 fn plenty() -> Bytes {
     Bytes::from(vec![1; 32 << 20])
@@ -332,11 +352,11 @@ fn plenty() -> Bytes {
 
 #[tokio::test]
 async fn a_pipe_that_nobody_reads_is_given_up_at_once() {
-    let (reader, pipe) = std::io::pipe().unwrap();
+    let (reader, pipe) = io::pipe().unwrap();
+    let (strangers, other) = io::pipe().unwrap();
     let (unread, socket) = std::os::unix::net::UnixStream::pair().unwrap();
-    for end in [pipe.into(), socket.into()] {
+    for sink in [to(pipe.into()), to_a_strangers(other.into()), to(socket.into())] {
         let cancel = Cancel::new();
-        let sink = Sink::descriptor(end, &Destination::Stdout).unwrap();
         let (mut writer, pipeline) =
             pipeline(&StreamOptions::default(), sink, Arc::default(), cancel.clone());
         let writing = tokio::task::spawn_blocking(move || writer.send(plenty()));
@@ -347,16 +367,22 @@ async fn a_pipe_that_nobody_reads_is_given_up_at_once() {
         assert!(matches!(error, StreamError::Cancelled), "{error}");
         assert_eq!(writing.await.unwrap(), Err(Closed));
     }
-    drop((reader, unread));
+    drop((reader, strangers, unread));
 }
 
 #[tokio::test]
 async fn a_reader_that_goes_away_is_told() {
-    let (mut reader, pipe) = std::io::pipe().unwrap();
+    let (reader, pipe) = io::pipe().unwrap();
+    let (strangers, other) = io::pipe().unwrap();
     let (unread, socket) = std::os::unix::net::UnixStream::pair().unwrap();
-    let sinks = [pipe.into(), socket.into()].map(|end| Sink::descriptor(end, &Destination::Stdout).unwrap());
-    let mut byte = [0];
-    let going = tokio::task::spawn_blocking(move || reader.read(&mut byte));
+    let sinks = [to(pipe.into()), to_a_strangers(other.into()), to(socket.into())];
+    // Each goes when it has read a byte, and then it is the next one's turn.
+    let going = tokio::task::spawn_blocking(move || {
+        for mut reader in [reader, strangers] {
+            reader.read_exact(&mut [0])?;
+        }
+        io::Result::Ok(())
+    });
     drop(unread);
     for sink in sinks {
         let (mut writer, pipeline) = pipeline(&StreamOptions::default(), sink, Arc::default(), Cancel::new());
@@ -373,25 +399,27 @@ async fn a_reader_that_goes_away_is_told() {
 
 #[tokio::test]
 async fn a_pipe_stays_as_others_have_it() {
-    let (mut reader, pipe) = std::io::pipe().unwrap();
-    let theirs = pipe.try_clone().unwrap();
-    let sink = Sink::descriptor(pipe.into(), &Destination::Stdout).unwrap();
-    let flags = rustix::fs::fcntl_getfl(&theirs).unwrap();
-    assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
-    let (writer, pipeline) = pipeline(&StreamOptions::default(), sink, Arc::default(), Cancel::new());
-    drop(theirs);
-    let bytes = sample();
-    let reading = tokio::task::spawn_blocking(move || {
-        let mut back = Vec::new();
-        reader.read_to_end(&mut back).map(|_| back)
-    });
-    let sent = bytes.clone();
-    tokio::task::spawn_blocking(move || write(writer, &sent))
-        .await
-        .unwrap()
-        .unwrap();
-    pipeline.await.unwrap();
-    assert!(reading.await.unwrap().unwrap() == bytes);
+    for open in [to, to_a_strangers] {
+        let (mut reader, pipe) = io::pipe().unwrap();
+        let theirs = pipe.try_clone().unwrap();
+        let sink = open(pipe.into());
+        let flags = rustix::fs::fcntl_getfl(&theirs).unwrap();
+        assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
+        let (writer, pipeline) = pipeline(&StreamOptions::default(), sink, Arc::default(), Cancel::new());
+        drop(theirs);
+        let bytes = sample();
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut back = Vec::new();
+            reader.read_to_end(&mut back).map(|_| back)
+        });
+        let sent = bytes.clone();
+        tokio::task::spawn_blocking(move || write(writer, &sent))
+            .await
+            .unwrap()
+            .unwrap();
+        pipeline.await.unwrap();
+        assert!(reading.await.unwrap().unwrap() == bytes);
+    }
 }
 
 #[tokio::test]

@@ -150,9 +150,12 @@ fn join(args: &FlattenArgs, progress: &Progress, writer: Writer) -> Result<(), T
     writer.finish().map_err(|closed| failed(closed.into()))
 }
 
-/// Where there is room for what becomes `output`.
+/// Where there is room for what becomes `output`: beside a file. Where a device is, there is memory.
 fn scratch_folder(output: &Destination) -> PathBuf {
     match output {
+        Destination::File(path) if path.metadata().is_ok_and(|there| !there.is_file()) => {
+            std::env::temp_dir()
+        }
         Destination::File(path) => match path.parent() {
             Some(folder) if folder != Path::new("") => folder.to_owned(),
             _ => PathBuf::from("."),
@@ -188,4 +191,21 @@ fn write_core(archive: &mut MemberWriter<Writer>, core: &Part) -> Result<(), Fai
         }
     }
     member.finish().map_err(Failed::Output)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::scratch_folder;
+
+    #[test]
+    fn memory_is_brought_together_beside_files_alone() {
+        let folder = |output: &str| scratch_folder(&output.parse().unwrap());
+        assert_eq!(folder("joined.tar"), Path::new("."));
+        assert_eq!(folder("/srv/images/joined.tar"), Path::new("/srv/images"));
+        for elsewhere in ["/dev/null", "-", "s3://images/joined.tar"] {
+            assert_eq!(folder(elsewhere), std::env::temp_dir(), "{elsewhere}");
+        }
+    }
 }
