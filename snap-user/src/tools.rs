@@ -4,6 +4,7 @@ pub mod diff;
 pub mod extract;
 pub mod flatten;
 pub mod input;
+pub mod kept;
 pub mod place;
 pub mod schema;
 pub mod scratch;
@@ -65,6 +66,16 @@ pub enum ToolError {
     /// There is nothing to join.
     #[error("{0} has no parent: it is whole already")]
     Whole(String),
+    /// It would take too much memory.
+    #[error(
+        "{image} has more states and heads of cores than {limit} bytes in all, which is the most that is kept of an image; `freezeframe extract --pid` takes it apart process by process"
+    )]
+    TooMuch {
+        /// The image.
+        image: String,
+        /// The limit.
+        limit: u64,
+    },
     /// Scratch files fail.
     #[error("cannot use a scratch file in {}: {cause}; make room there, or write the output to another folder", folder.display())]
     Scratch {

@@ -3,6 +3,7 @@
 mod changes;
 mod pages;
 mod side;
+mod sums;
 mod table;
 
 use clap::Args;

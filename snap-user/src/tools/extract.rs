@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::input::ImageArgs;
-use super::place::{Placed, find, lay_out};
+use super::place::{Layout, Placed, find, lay_out};
 use super::scratch::{Scratch, raise_descriptor_limit};
 use super::{ToolError, print};
 use crate::archive::head::{PAGE, head};
@@ -83,6 +83,12 @@ pub fn extract(args: &ExtractArgs, scratch: &Scratch) -> Result<Vec<String>, Too
         |parent| chain.open(parent),
         &mut files,
     )?;
+    for core in files.cores.values() {
+        // Pages of zeros were left out, also where they are the last. Before, nobody knew whether there are as many as the image says.
+        core.file
+            .set_len(core.bytes)
+            .map_err(|source| failed(&core.path, source))?;
+    }
     let names = files.names;
     scratch.finish()?;
     Ok(names)
@@ -101,6 +107,7 @@ struct Core {
     path: PathBuf,
     file: File,
     placed: Vec<Placed>,
+    bytes: u64,
 }
 
 impl Files<'_> {
@@ -132,10 +139,17 @@ impl Gather for Files<'_> {
         let layout = lay_out(&core.segments, data, core.notes.len());
         let (path, file) = self.create(core_name(pid))?;
         file.write_all_at(&head(&layout.segments, &core.notes), 0)
-            .and_then(|()| file.set_len(layout.bytes))
             .map_err(|source| failed(&path, source))?;
-        let placed = layout.placed;
-        self.cores.insert(pid, Core { path, file, placed });
+        let Layout { placed, bytes, .. } = layout;
+        self.cores.insert(
+            pid,
+            Core {
+                path,
+                file,
+                placed,
+                bytes,
+            },
+        );
         Ok(Wanted::Yes)
     }
 

@@ -175,7 +175,7 @@ fn write_core(archive: &mut MemberWriter<Writer>, core: &Part) -> Result<(), Fai
         .core(core.pid, core.layout.bytes)
         .map_err(Failed::Output)?;
     member
-        .put(Bytes::from(head(&core.layout.segments, &core.notes)))
+        .put(Bytes::from(head(&core.layout.segments, &core.notes())))
         .map_err(Failed::Output)?;
     let mut buffer = BytesMut::new();
     for (offset, bytes) in core.sources() {

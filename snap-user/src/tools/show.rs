@@ -50,51 +50,47 @@ enum Mappings {
 ///
 /// When the begin of the image cannot be read, or is damaged.
 pub fn run(args: &ShowArgs) -> anyhow::Result<Exit> {
-    print(&show(args)?)?;
+    show(args, &mut print)?;
     Ok(Exit::Ok)
 }
 
-/// What there is to show.
+/// Gives `print` what there is to show, one process after the other: together they may be larger than memory.
 ///
 /// # Errors
 ///
-/// As [`run`].
-pub fn show(args: &ShowArgs) -> Result<String, ToolError> {
+/// As [`run`], and what `print` fails with.
+pub fn show(args: &ShowArgs, print: &mut dyn FnMut(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut reader = input::reader(&args.image, &args.keys)?;
     let manifest = reader.manifest().clone();
     let wanted = |pid: i32| args.pids.is_empty() || args.pids.contains(&pid);
     let held = |pid: &i32| manifest.processes.iter().any(|entry| entry.pid == *pid);
     if let Some(pid) = args.pids.iter().find(|pid| !held(pid)) {
-        return Err(ToolError::NoProcess {
-            image: args.image.to_string(),
-            pid: *pid,
-        });
+        let (image, pid) = (args.image.to_string(), *pid);
+        return Err(ToolError::NoProcess { image, pid }.into());
     }
-    let mut text = if args.json {
-        String::from("{\"manifest\":") + &String::from_utf8_lossy(reader.manifest_json()) + ",\"processes\":["
+    if args.json {
+        let json = String::from_utf8_lossy(reader.manifest_json());
+        print(&format!("{{\"manifest\":{json},\"processes\":["))?;
     } else {
-        image(&args.image.to_string(), &manifest)
-    };
+        print(&plain_lines(&image(&args.image.to_string(), &manifest)))?;
+    }
     let mut first = true;
     for entry in &manifest.processes {
-        let Some(Item::State(state)) = reader.next_item()? else {
+        let Some(Item::State(state)) = reader.next_item().map_err(ToolError::from)? else {
             break;
         };
         if !wanted(entry.pid) {
             continue;
         }
         if args.json {
-            text += if first { "" } else { "," };
-            text += &String::from_utf8_lossy(&state.json);
+            print(if first { "" } else { "," })?;
+            print(&String::from_utf8_lossy(&state.json))?;
         } else {
-            text += &one(entry, &state, args);
+            print(&plain_lines(&one(entry, &state, args)))?;
         }
         first = false;
     }
-    if args.json {
-        return Ok(text + "]}\n");
-    }
-    Ok(plain_lines(&text))
+    print(if args.json { "]}\n" } else { "" })
 }
 
 fn one(entry: &ProcessEntry, state: &State, args: &ShowArgs) -> String {

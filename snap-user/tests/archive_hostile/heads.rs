@@ -1,7 +1,8 @@
 //! Heads of cores that make no sense.
 
-use freezeframe::archive::head::{PAGE, Segment, head};
+use freezeframe::archive::head::{PAGE, Segment, head, push_note};
 use freezeframe::archive::read::{Fault, read_head};
+use freezeframe::archive::{NOTE_OWNER, NOTE_STATE};
 
 use crate::common::at;
 use crate::head_of;
@@ -100,4 +101,17 @@ fn program_headers_that_are_claimed_take_no_memory() {
     let many = head(&segments, b"");
     let found = read_head(many.as_slice(), many.len() as u64).unwrap();
     assert_eq!(found.segments, segments);
+}
+
+/// Otherwise `flatten` would not find it again, and leave the old one in the core.
+#[test]
+fn a_state_is_known_by_the_whole_name_of_its_owner() {
+    let state = |owner: &str| {
+        let mut notes = Vec::new();
+        push_note(&mut notes, owner, NOTE_STATE, b"{}");
+        let core = head(&[], &notes);
+        read_head(core.as_slice(), core.len() as u64).unwrap().state
+    };
+    assert_eq!(state(NOTE_OWNER), Some(blake3::hash(b"{}")));
+    assert_eq!(state(&format!("{NOTE_OWNER}\0x")), None);
 }

@@ -187,3 +187,26 @@ fn every_verb_compares_a_parent_with_its_manifest() {
         );
     }
 }
+
+/// Whoever went through them page by page would be at it for years.
+#[test]
+fn every_verb_refuses_more_pages_than_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = 1 << 36;
+    let most = Draft::new(1).memory(0, 1, &[1]).memory(16, pages, &[]).elsewhere(
+        16,
+        pages,
+        Place::SameArchive,
+        2,
+        0,
+    );
+    let image = archive("a", None, &[most, Draft::new(2).memory(0, 1, &[1])]);
+    let image = write(folder.path(), "image.tar", &image);
+    for (verb, said) in said(folder.path(), &image) {
+        if verb == "flatten" {
+            continue; // it has no parent
+        }
+        let error = said.expect_err(verb);
+        assert!(error.is_damage(), "{verb}: {error}");
+    }
+}

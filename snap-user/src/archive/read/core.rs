@@ -204,7 +204,7 @@ impl<R: Read> HeadReader<'_, R> {
         let mut owner = [0; OWNER_LIMIT as usize];
         let owner = &mut owner[..owner_padded as usize];
         self.member.take(self.input, owner)?;
-        let is_ours = owner.split(|byte| *byte == 0).next() == Some(NOTE_OWNER.as_bytes());
+        let is_ours = owner[..owner_bytes as usize].strip_suffix(b"\0") == Some(NOTE_OWNER.as_bytes());
         if is_ours && kind == NOTE_ELSEWHERE {
             return self.elsewhere(length as usize);
         }

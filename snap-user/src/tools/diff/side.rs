@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::sums::{Sum, Sums};
 use crate::archive::elsewhere::Place;
-use crate::archive::head::PAGE;
 use crate::archive::manifest::Manifest;
 use crate::archive::process::Process;
 use crate::archive::read::State;
@@ -13,13 +13,7 @@ use crate::archive::read::layout::{Held, Range};
 use crate::stream::open::{Keys, Location};
 use crate::tools::ToolError;
 use crate::tools::input::{self, Chain};
-
-/// The first half of the BLAKE3 of a page.
-pub(super) type Sum = [u8; 16];
-/// Of a page that is not there: no page has this, as far as anybody knows.
-const NO_SUM: Sum = [0; 16];
-/// Pages whose sums lie together: as many as a page table has entries.
-const CHUNK: u64 = 512;
+use crate::tools::kept::Kept;
 
 /// What is kept of an image.
 #[derive(Debug)]
@@ -32,7 +26,8 @@ pub(super) struct Side {
     pub ranges: BTreeMap<i32, Vec<Range>>,
     /// The parent, where pages in it are left there.
     stays: Option<String>,
-    sums: BTreeMap<(i32, u64), Box<[Sum]>>,
+    sums: Sums,
+    kept: Kept,
 }
 
 impl Side {
@@ -51,7 +46,8 @@ impl Side {
             processes: BTreeMap::new(),
             ranges: BTreeMap::new(),
             stays: stays.filter(|id| known == Some(id)),
-            sums: BTreeMap::new(),
+            sums: Sums::default(),
+            kept: Kept::of(&image.to_string()),
         };
         gather(
             reader,
@@ -71,10 +67,10 @@ impl Side {
     /// The sum of the page at `vaddr` of a process, which lies in `range`.
     pub fn sum_in(&self, range: &Range, pid: i32, vaddr: u64) -> Option<Sum> {
         match range.held {
-            Held::Elsewhere(record) if record.place == Place::SameArchive => {
-                self.sum(record.pid_there, record.vaddr_there + (vaddr - record.vaddr))
-            }
-            _ => self.sum(pid, vaddr),
+            Held::Elsewhere(record) if record.place == Place::SameArchive => self
+                .sums
+                .get(record.pid_there, record.vaddr_there + (vaddr - record.vaddr)),
+            _ => self.sums.get(pid, vaddr),
         }
     }
 
@@ -84,25 +80,21 @@ impl Side {
         let range = ranges.get(ranges.partition_point(|range| range.end() <= vaddr))?;
         (range.vaddr <= vaddr).then(|| self.sum_in(range, pid, vaddr))?
     }
-
-    fn sum(&self, pid: i32, vaddr: u64) -> Option<Sum> {
-        let page = vaddr / PAGE;
-        let chunk = self.sums.get(&(pid, page / CHUNK))?;
-        let sum = *chunk.get(usize::try_from(page % CHUNK).ok()?)?;
-        (sum != NO_SUM).then_some(sum)
-    }
 }
 
 impl Gather for Side {
     type Error = ToolError;
 
     fn state(&mut self, state: State) -> Result<(), ToolError> {
+        self.kept.add(state.json.len(), 1)?;
         self.processes.insert(state.pid, state.process);
         Ok(())
     }
 
     fn core(&mut self, pid: i32, head: &mut CoreHead) -> Result<Wanted, ToolError> {
-        self.ranges.insert(pid, head.ranges().collect());
+        let ranges: Vec<_> = head.ranges().collect();
+        self.kept.add(ranges.len(), size_of::<Range>())?;
+        self.ranges.insert(pid, ranges);
         if self.stays.is_some() {
             head.elsewhere.retain(|record| record.place != Place::Parent);
         }
@@ -110,20 +102,7 @@ impl Gather for Side {
     }
 
     fn fill(&mut self, pid: i32, vaddr: u64, bytes: &[u8]) -> Result<(), ToolError> {
-        for (page, content) in (vaddr / PAGE..).zip(bytes.chunks(usize::try_from(PAGE).unwrap_or(4096))) {
-            let mut sum = Sum::default();
-            sum.copy_from_slice(&blake3::hash(content).as_bytes()[..16]);
-            let chunk = self
-                .sums
-                .entry((pid, page / CHUNK))
-                .or_insert_with(|| vec![NO_SUM; usize::try_from(CHUNK).unwrap_or(512)].into());
-            if let Some(slot) = usize::try_from(page % CHUNK)
-                .ok()
-                .and_then(|index| chunk.get_mut(index))
-            {
-                *slot = sum;
-            }
-        }
+        self.sums.add(pid, vaddr, bytes);
         Ok(())
     }
 }

@@ -20,7 +20,11 @@ use crate::archive::read::{Fault, ReadError, State};
 use crate::archive::{MANIFEST, NOTE_ELSEWHERE, NOTE_OWNER, NOTE_STATE, state_name};
 use crate::tools::ToolError;
 use crate::tools::extract::scatter;
+use crate::tools::kept::Kept;
 use crate::tools::place::{Layout, Placed, find, lay_out};
+
+/// What a stretch of a core takes here: its segment or record, its place in the scratch file, and both again as they become.
+const STRETCH_BYTES: usize = 2 * (size_of::<Segment>() + size_of::<Placed>());
 
 /// An image that is being joined.
 pub(super) struct Joined {
@@ -31,13 +35,16 @@ pub(super) struct Joined {
     cores: Vec<Core>,
     /// Where each process is among them.
     order: BTreeMap<i32, usize>,
+    kept: Kept,
 }
 
 /// A core that is being joined.
 struct Core {
     pid: i32,
     segments: Vec<Segment>,
+    /// But for that with the process's state.
     notes: Vec<u8>,
+    carries_state: bool,
     /// The pages that it had itself, or in the parent, and has itself now: where they are in the scratch file.
     placed: Vec<Placed>,
     file: File,
@@ -52,13 +59,28 @@ struct Core {
 pub(super) struct Part {
     pub pid: i32,
     pub layout: Layout,
-    pub notes: Vec<u8>,
     pub file: File,
+    notes: Vec<u8>,
+    state: Option<Bytes>,
     placed: Vec<Placed>,
+    elsewhere: Vec<Elsewhere>,
     parent_pages: u64,
 }
 
 impl Part {
+    /// All its notes. They are put together as they are needed: a state is large, and kept already.
+    pub fn notes(&self) -> Vec<u8> {
+        let mut notes = self.notes.clone();
+        if let Some(json) = &self.state {
+            push_note(&mut notes, NOTE_OWNER, NOTE_STATE, json);
+        }
+        if !self.elsewhere.is_empty() {
+            let records: Vec<_> = self.elsewhere.iter().flat_map(Elsewhere::to_bytes).collect();
+            push_note(&mut notes, NOTE_OWNER, NOTE_ELSEWHERE, &records);
+        }
+        notes
+    }
+
     /// Where in the scratch file the data are, in their order.
     pub fn sources(&self) -> Vec<(u64, u64)> {
         let mut sources = Vec::new();
@@ -89,6 +111,7 @@ impl Joined {
             states: Vec::new(),
             cores: Vec::new(),
             order: BTreeMap::new(),
+            kept: Kept::of(image),
         }
     }
 
@@ -111,13 +134,13 @@ impl Joined {
                 folder: self.folder.clone(),
                 cause,
             })?;
-            let (elsewhere, part) = core.finish(&states);
+            let part = core.finish(&states);
             entries.insert(
                 part.pid,
                 Entry {
                     core_bytes: part.layout.bytes,
                     from_parents: part.parent_pages.saturating_sub(shared),
-                    elsewhere: pages(&elsewhere),
+                    elsewhere: pages(&part.elsewhere),
                 },
             );
             parts.push(part);
@@ -157,7 +180,8 @@ impl Core {
         Self {
             pid,
             segments: head.segments.clone(),
-            notes: head.notes.clone(),
+            notes: without_note(&head.notes, NOTE_OWNER, NOTE_STATE).unwrap_or_else(|| head.notes.clone()),
+            carries_state: head.state.is_some(),
             placed,
             file,
             elsewhere: stay.copied().collect(),
@@ -172,32 +196,25 @@ impl Core {
         self.file.set_len(end)
     }
 
-    fn finish(mut self, states: &BTreeMap<i32, Bytes>) -> (Vec<Elsewhere>, Part) {
+    fn finish(mut self, states: &BTreeMap<i32, Bytes>) -> Part {
         self.shared.sort_unstable_by_key(|record| record.vaddr);
         let data = without(&self.placed, &self.shared);
         let mut elsewhere = self.elsewhere;
         elsewhere.append(&mut self.shared);
         elsewhere.sort_unstable_by_key(|record| record.vaddr);
-        let mut notes = self.notes;
-        if let Some(json) = states.get(&self.pid)
-            && let Some(mut others) = without_note(&notes, NOTE_OWNER, NOTE_STATE)
-        {
-            push_note(&mut others, NOTE_OWNER, NOTE_STATE, json);
-            notes = others;
-        }
-        if !elsewhere.is_empty() {
-            let records: Vec<_> = elsewhere.iter().flat_map(Elsewhere::to_bytes).collect();
-            push_note(&mut notes, NOTE_OWNER, NOTE_ELSEWHERE, &records);
-        }
-        let part = Part {
+        let state = states.get(&self.pid).filter(|_| self.carries_state);
+        let mut part = Part {
             pid: self.pid,
-            layout: lay_out(&self.segments, data, notes.len()),
-            notes,
+            layout: Layout::default(),
             file: self.file,
+            notes: self.notes,
+            state: state.cloned(),
             placed: self.placed,
+            elsewhere,
             parent_pages: self.parent_pages,
         };
-        (elsewhere, part)
+        part.layout = lay_out(&self.segments, data, part.notes().len());
+        part
     }
 }
 
@@ -243,19 +260,25 @@ impl Gather for Joined {
     fn state(&mut self, state: State) -> Result<(), ToolError> {
         let json = document::state(state.json)
             .map_err(|cause| damaged(&self.image, &state_name(state.pid), &cause))?;
+        self.kept.add(json.len(), 1)?;
         self.states.push((state.pid, json.into()));
         Ok(())
     }
 
     fn core(&mut self, pid: i32, head: &mut CoreHead) -> Result<Wanted, ToolError> {
         let file = tempfile::tempfile_in(&self.folder).map_err(|cause| self.scratch(cause))?;
+        let core = Core::new(pid, head, file);
+        self.kept.add(core.notes.len(), 1)?;
+        self.kept
+            .add(head.segments.len() + head.elsewhere.len(), STRETCH_BYTES)?;
         self.order.insert(pid, self.cores.len());
-        self.cores.push(Core::new(pid, head, file));
+        self.cores.push(core);
         Ok(Wanted::Yes)
     }
 
     fn plan(&mut self, needs: Vec<Need>) -> Result<Vec<Need>, ToolError> {
         let (needs, shared) = share(needs, &self.order);
+        self.kept.add(shared.len(), STRETCH_BYTES)?;
         for (pid, record) in shared {
             if let Some(core) = self.order.get(&pid).and_then(|at| self.cores.get_mut(*at)) {
                 core.shared.push(record);

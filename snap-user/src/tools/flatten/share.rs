@@ -8,6 +8,8 @@ use crate::archive::read::needs::Need;
 
 /// Where sharing would need more pieces than so many for each stretch, each core gets pages of its own instead.
 const MOST_PIECES: usize = 64;
+/// And where it would need more pieces than so many in all.
+const MOST_IN_ALL: usize = 1 << 25;
 
 /// Pages that a process has elsewhere.
 pub(super) type Shared = Vec<(i32, Elsewhere)>;
@@ -37,7 +39,7 @@ fn divide(needs: &[Need], order: &BTreeMap<i32, usize>) -> Option<(Vec<Need>, Sh
     // Those that cover the stretch at hand; the last has the pages.
     let mut active: BTreeSet<(usize, usize)> = BTreeSet::new();
     let (mut keep, mut shared) = (Vec::<Need>::new(), Shared::new());
-    let most = needs.len().saturating_mul(MOST_PIECES);
+    let most = needs.len().saturating_mul(MOST_PIECES).min(MOST_IN_ALL);
     for edge in edges.windows(2) {
         let [begin, end] = *edge else { continue };
         active.retain(|(_, index)| needs[*index].end() > begin);
