@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest};
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::MissedTickBehavior;
 
 use super::drains::Drains;
 use super::tracing::Tracing;
@@ -127,28 +128,23 @@ async fn converse(stream: UnixStream, shared: &Shared) -> anyhow::Result<()> {
     let answer = match serde_json::from_slice(&line[..length]) {
         Ok(Question::Take(question)) => {
             let cancel = Cancel::new();
-            let far = Arc::new(Mutex::new(None));
-            let work = answer(*question, output, shared, &cancel, &far);
-            tokio::pin!(work);
-            let mut tell = tokio::time::interval(TELL_EVERY);
-            loop {
+            let far = Far::default();
+            let work = async {
+                let work = answer(*question, output, shared, &cancel, &far);
+                tokio::pin!(work);
                 tokio::select! {
-                    answer = &mut work => break answer,
+                    answer = &mut work => Some(answer),
                     () = gone(&mut from) => {
                         // What it has begun is put away before we say so.
                         cancel.cancel();
                         drop(work.await);
-                        anyhow::bail!("the client went away; its snapshot is released");
-                    }
-                    _ = tell.tick() => {
-                        let now = far.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|far: &Arc<Progress>| far.snapshot());
-                        if let Some(now) = now {
-                            // Who does not listen has gone, or will hear the last one.
-                            let _ = say(&mut to, &Answer::Progress(Box::new(now))).await;
-                        }
+                        None
                     }
                 }
-            }
+            };
+            telling(&mut to, &far, work)
+                .await
+                .context("the client went away; its snapshot is released")?
         }
         Ok(Question::Cancel(snapshot)) if shared.drains.cancel(snapshot) => Answer::Cancelled,
         Ok(Question::Cancel(snapshot)) => Answer::Error {
@@ -163,7 +159,37 @@ async fn converse(stream: UnixStream, shared: &Shared) -> anyhow::Result<()> {
     say(&mut to, &answer).await
 }
 
-async fn say(to: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer) -> anyhow::Result<()> {
+/// Where the answer to a client says how far its image is.
+type Far = Mutex<Option<Arc<Progress>>>;
+
+/// Does the work, and tells the client meanwhile how far it is. A client that does not read (it may be stopped) misses some of that, and
+/// holds up nothing: what is being told to it is told to its end once the work is done.
+async fn telling<T>(to: &mut (impl AsyncWrite + Unpin), far: &Far, work: impl Future<Output = T>) -> T {
+    let done = Cancel::new();
+    let tell = async {
+        let mut tick = tokio::time::interval(TELL_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = done.cancelled() => return,
+            }
+            let far = far.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(far) = far {
+                // Who does not listen has gone, and is noticed elsewhere.
+                let _ = say(to, &Answer::Progress(Box::new(far.snapshot()))).await;
+            }
+        }
+    };
+    let work = async {
+        let came = work.await;
+        done.cancel();
+        came
+    };
+    tokio::join!(work, tell).0
+}
+
+async fn say(to: &mut (impl AsyncWrite + Unpin), answer: &Answer) -> anyhow::Result<()> {
     let mut text = serde_json::to_vec(answer)?;
     text.push(b'\n');
     Ok(to.write_all(&text).await?)
@@ -180,7 +206,7 @@ async fn answer(
     output: Option<OwnedFd>,
     shared: &Shared,
     cancel: &Cancel,
-    far: &Mutex<Option<Arc<Progress>>>,
+    far: &Far,
 ) -> Answer {
     let job = Job {
         device: shared.device.clone(),
@@ -229,5 +255,45 @@ async fn answer(
                 exit: Exit::of(&error) as u8,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::sync::oneshot;
+
+    use super::{Answer, Far, TELL_EVERY, say, telling};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_holds_up_nothing() {
+        let (mut to, mut client) = tokio::io::duplex(100);
+        let far = Far::new(Some(Arc::default()));
+        let (sender, done) = oneshot::channel();
+        let conversation = tokio::spawn(async move {
+            let work = async {
+                tokio::time::sleep(10 * TELL_EVERY).await;
+                sender.send(()).unwrap();
+            };
+            telling(&mut to, &far, work).await;
+            say(&mut to, &Answer::Cancelled).await.unwrap();
+        });
+        let clock = tokio::time::timeout(Duration::from_secs(60), done);
+        clock.await.expect("the work waits for the client").unwrap();
+        // What it was being told is whole all the same, and the answer stands behind it.
+        let mut heard = String::new();
+        client.read_to_string(&mut heard).await.unwrap();
+        conversation.await.unwrap();
+        let answers: Vec<Answer> = heard
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert!(
+            matches!(answers[..], [Answer::Progress(_), Answer::Cancelled]),
+            "{answers:?}"
+        );
     }
 }

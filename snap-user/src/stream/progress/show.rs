@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::{IsTerminal as _, stderr};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -14,59 +15,104 @@ const BAR_EVERY: Duration = Duration::from_millis(200);
 /// A log gets a line this often, and none before.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
+/// What is shown last may take this long to go; a terminal that takes nothing is left to itself then.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// Shows how far it is, for as long as this future is polled: a bar on a terminal, which goes when the future is dropped; elsewhere a
 /// line every five seconds, so none for what is quick.
 ///
 /// `now` says how far it is; nothing: it has not begun.
 pub async fn show(now: impl Fn() -> Option<Snapshot>) -> ! {
-    if stderr().is_terminal() {
-        bar(now).await
+    let (every, draw): (_, Draw) = if stderr().is_terminal() {
+        (BAR_EVERY, bar)
     } else {
-        lines(now).await
-    }
-}
-
-async fn lines(now: impl Fn() -> Option<Snapshot>) -> ! {
+        (LINE_EVERY, lines)
+    };
+    let artist = Artist::start(draw);
     loop {
-        tokio::time::sleep(LINE_EVERY).await;
+        tokio::time::sleep(every).await;
         if let Some(snapshot) = now() {
-            eprintln!("freezeframe: {}", line(&snapshot));
+            artist.show(snapshot);
         }
     }
 }
 
-/// Clears the line.
-struct Cleared(ProgressBar);
+/// Draws one after the other, until there are no more.
+type Draw = fn(Receiver<Snapshot>);
 
-impl Drop for Cleared {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
+/// A thread of its own draws: standard error may be a terminal that was stopped (Ctrl-S), or a pipe that nobody reads, and nothing else
+/// is to wait for that.
+struct Artist {
+    snapshots: Option<SyncSender<Snapshot>>,
+    /// Closed when all is drawn.
+    at_work: Receiver<Infallible>,
+}
+
+impl Artist {
+    fn start(draw: impl FnOnce(Receiver<Snapshot>) + Send + 'static) -> Self {
+        let (sender, snapshots) = sync_channel(1);
+        let (working, at_work) = sync_channel(0);
+        let thread = move || {
+            let _working: SyncSender<Infallible> = working;
+            draw(snapshots);
+        };
+        // Where no thread can be had, nothing is shown.
+        drop(
+            std::thread::Builder::new()
+                .name("progress".to_owned())
+                .spawn(thread),
+        );
+        Self {
+            snapshots: Some(sender),
+            at_work,
+        }
+    }
+
+    fn show(&self, snapshot: Snapshot) {
+        if let Some(snapshots) = &self.snapshots {
+            // One that comes while another waits to be drawn is not missed.
+            let _ = snapshots.try_send(snapshot);
+        }
     }
 }
 
-async fn bar(now: impl Fn() -> Option<Snapshot>) -> ! {
+impl Drop for Artist {
+    fn drop(&mut self) {
+        self.snapshots = None;
+        // What is printed next belongs behind the bar, not into it.
+        let _ = self.at_work.recv_timeout(GRACE);
+    }
+}
+
+fn lines(snapshots: Receiver<Snapshot>) {
+    for snapshot in snapshots {
+        eprintln!("freezeframe: {}", line(&snapshot));
+    }
+}
+
+fn bar(snapshots: Receiver<Snapshot>) {
     let known = ProgressStyle::with_template("{bar:30} {msg}");
     let unknown = ProgressStyle::with_template("{spinner} {msg}");
     let (Ok(known), Ok(unknown)) = (known, unknown) else {
-        match std::future::pending::<Infallible>().await {}
+        return;
     };
     let mut bar = None;
-    loop {
-        if let Some(snapshot) = now() {
-            let target = || Cleared(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
-            let Cleared(bar) = bar.get_or_insert_with(target);
-            match snapshot.total_bytes {
-                Some(total) => {
-                    bar.set_style(known.clone());
-                    bar.set_length(total);
-                }
-                None => bar.set_style(unknown.clone()),
+    for snapshot in snapshots {
+        let bar =
+            bar.get_or_insert_with(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
+        match snapshot.total_bytes {
+            Some(total) => {
+                bar.set_style(known.clone());
+                bar.set_length(total);
             }
-            bar.set_position(snapshot.read.bytes);
-            bar.set_message(line(&snapshot));
-            bar.tick();
+            None => bar.set_style(unknown.clone()),
         }
-        tokio::time::sleep(BAR_EVERY).await;
+        bar.set_position(snapshot.read.bytes);
+        bar.set_message(line(&snapshot));
+        bar.tick();
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
     }
 }
 
@@ -104,8 +150,37 @@ fn duration(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{duration, line};
-    use crate::stream::progress::{Snapshot, StageSnapshot};
+    use std::sync::mpsc::sync_channel;
+    use std::time::{Duration, Instant};
+
+    use super::{Artist, GRACE, duration, line};
+    use crate::stream::progress::{Progress, Snapshot, StageSnapshot};
+
+    #[test]
+    fn nothing_waits_for_a_terminal() {
+        let (release, stopped) = sync_channel::<()>(0);
+        let artist = Artist::start(move |_snapshots| assert!(stopped.recv().is_err()));
+        let clock = Instant::now();
+        for _ in 0..3 {
+            artist.show(Progress::new().snapshot());
+        }
+        drop(artist);
+        assert!(
+            clock.elapsed() < GRACE + Duration::from_secs(5),
+            "{:?}",
+            clock.elapsed()
+        );
+        drop(release);
+    }
+
+    #[test]
+    fn what_was_shown_last_is_drawn_before_anything_else_is_printed() {
+        let (sender, drawn) = sync_channel(1);
+        let artist = Artist::start(move |snapshots| sender.send(snapshots.iter().count()).unwrap());
+        artist.show(Progress::new().snapshot());
+        drop(artist);
+        assert_eq!(drawn.try_recv(), Ok(1));
+    }
 
     #[test]
     fn a_line_says_what_is_known() {
