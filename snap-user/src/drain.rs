@@ -19,7 +19,7 @@ use crate::image::{Image, ImageError};
 use crate::stream::options::StreamOptions;
 use crate::stream::progress::{Progress, Snapshot as Far};
 use crate::stream::sink::Sink;
-use crate::stream::{Cancel, StreamError, Writer, pipeline};
+use crate::stream::{Cancel, StreamError, Writer, Written, pipeline};
 
 /// Whether pages are let go as soon as they are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -122,22 +122,8 @@ pub async fn drain(
         // It has stopped the others, which put away what they had.
         memory = watch => (work.await, Some(memory)),
     };
-    if let Some(memory) = memory {
-        return Err(memory);
-    }
     let (written, arrived) = ends;
-    let written = written?;
-    let arrived = match (&written, arrived) {
-        // Whoever was first says why.
-        (Err(_), Err(StreamError::Unfinished)) => {
-            return Err(written
-                .err()
-                .unwrap_or(DrainError::Stream(StreamError::Unfinished)));
-        }
-        (_, Err(error)) => return Err(error.into()),
-        (_, Ok(arrived)) => arrived,
-    };
-    let manifest = written?;
+    let (manifest, arrived) = judge(written?, arrived, memory)?;
     Ok(Drained {
         bytes: arrived.bytes,
         image_id: manifest.image_id,
@@ -149,6 +135,21 @@ pub async fn drain(
             .filter_map(|entry| Some((entry.pid, entry.whole_because?)))
             .collect(),
     })
+}
+
+/// What came of it. An archive that has arrived is there, and stays: what would have stopped it a moment before came too late.
+fn judge<M>(
+    written: Result<M, DrainError>,
+    arrived: Result<Written, StreamError>,
+    memory: Option<DrainError>,
+) -> Result<(M, Written), DrainError> {
+    match (written, arrived, memory) {
+        (written, Ok(arrived), _) => Ok((written?, arrived)),
+        (_, Err(_), Some(memory)) => Err(memory),
+        // Whoever was first says why.
+        (Err(error), Err(StreamError::Unfinished), None) => Err(error),
+        (_, Err(error), None) => Err(error.into()),
+    }
 }
 
 /// Of all pages, those that only the image has, or had when they were let go; not those that were copied from the start.
@@ -173,4 +174,31 @@ fn write(
         .finish()
         .map_err(|closed| DrainError::Read(closed.into()))?;
     Ok(archive.manifest().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DrainError, judge};
+    use crate::stream::{StreamError, Written};
+
+    #[test]
+    fn what_has_arrived_is_not_given_up() {
+        let memory = || Some(DrainError::Memory { held: 2, limit: 1 });
+        let written = || Err::<(), _>(DrainError::Read(std::io::ErrorKind::BrokenPipe.into()));
+        let arrived = || Ok(Written { bytes: 3 });
+        let late = judge(Ok(()), arrived(), memory());
+        assert_eq!(late.unwrap().1.bytes, 3, "its name is taken: it is whole");
+        assert!(matches!(
+            judge(written(), Err(StreamError::Cancelled), memory()),
+            Err(DrainError::Memory { .. })
+        ));
+        assert!(matches!(
+            judge(written(), Err(StreamError::Unfinished), None),
+            Err(DrainError::Read(_))
+        ));
+        assert!(matches!(
+            judge(written(), Err(StreamError::Cancelled), None),
+            Err(DrainError::Stream(StreamError::Cancelled))
+        ));
+    }
 }

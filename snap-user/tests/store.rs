@@ -218,30 +218,40 @@ async fn a_stranger_is_refused_before_anything_happens() {
     assert!(error.starts_with("cannot write s3://images/image: "), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_up_while_the_store_makes_the_upload_is_aborted() {
+    let (settings, asked) = conditions::serve(Conditions::Met).await;
+    tokio::select! {
+        sink = sink(&settings, "image") => panic!("{sink:?}"),
+        () = asked.creation() => {}
+    }
+    assert_eq!(asked.aborts(), 1);
+}
+
 #[tokio::test]
 async fn a_condition_holds_where_the_store_knows_it() {
     let bytes = Bytes::from_static(b"an image");
     let store = |conditions: Conditions| {
         let bytes = bytes.clone();
         async move {
-            let (settings, completed) = conditions::serve(conditions).await;
+            let (settings, asked) = conditions::serve(conditions).await;
             let sink = sink(&settings, "image").await.unwrap();
-            (store(sink, &OPTIONS, &bytes).await, completed)
+            (store(sink, &OPTIONS, &bytes).await, asked)
         }
     };
-    let (stored, completed) = store(Conditions::Met).await;
+    let (stored, asked) = store(Conditions::Met).await;
     stored.unwrap();
-    assert_eq!(completed.conditions(), ["*"]);
+    assert_eq!(asked.conditions(), ["*"]);
 
-    let (stored, completed) = store(Conditions::Failed).await;
+    let (stored, asked) = store(Conditions::Failed).await;
     let error = stored.unwrap_err();
     assert!(
         matches!(error, StreamError::Object(ObjectError::Exists(_))),
         "{error}"
     );
-    assert_eq!(completed.conditions(), ["*"]);
+    assert_eq!(asked.conditions(), ["*"]);
 
-    let (stored, completed) = store(Conditions::Unknown).await;
+    let (stored, asked) = store(Conditions::Unknown).await;
     stored.unwrap();
-    assert_eq!(completed.conditions().last().map(String::as_str), Some(""));
+    assert_eq!(asked.conditions().last().map(String::as_str), Some(""));
 }

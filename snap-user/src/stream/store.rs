@@ -51,8 +51,8 @@ pub enum ObjectError {
         /// What the store said.
         source: Box<object_store::Error>,
     },
-    /// Nothing can be fetched.
-    #[error("cannot start a thread to read with: {0}")]
+    /// Nothing can be asked of it.
+    #[error("cannot start a thread for the object store: {0}; free memory, or raise `ulimit -u`")]
     Thread(std::io::Error),
     /// The store does not give it.
     #[error("cannot read {url}: {source}")]
@@ -168,6 +168,14 @@ impl Object {
         self.settings
             .known::<ClientConfigKey>()
             .fold(options, |options, (key, value)| options.with_config(key, value))
+    }
+
+    /// Words an error of writing.
+    fn not_written(&self, source: object_store::Error) -> ObjectError {
+        ObjectError::Write {
+            url: self.url.to_string(),
+            source: Box::new(source),
+        }
     }
 
     /// A client for it.

@@ -1,6 +1,8 @@
 //! A store that is asked for conditions, which Garage does not know: as little of S3 as one upload takes.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -8,6 +10,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use freezeframe::stream::store::Settings;
+use tokio::sync::Notify;
 
 /// What the store says to a condition.
 #[derive(Clone, Copy, Debug)]
@@ -20,25 +23,42 @@ pub enum Conditions {
     Unknown,
 }
 
-/// What completions were asked for.
+/// What was asked for.
 #[derive(Clone, Default)]
-pub struct Completions(Arc<Mutex<Vec<String>>>);
+pub struct Asked {
+    completions: Arc<Mutex<Vec<String>>>,
+    aborts: Arc<AtomicUsize>,
+    creation: Arc<Notify>,
+}
 
-impl Completions {
-    /// The conditions of each, empty where there was none.
+impl Asked {
+    /// The conditions of each completion, empty where there was none.
     pub fn conditions(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+        self.completions.lock().unwrap().clone()
+    }
+
+    /// How many uploads were aborted.
+    pub fn aborts(&self) -> usize {
+        self.aborts.load(Ordering::SeqCst)
+    }
+
+    /// Waits until an upload is being made.
+    pub async fn creation(&self) {
+        self.creation.notified().await;
     }
 }
 
+/// How long the store takes to make an upload.
+const CREATION: Duration = Duration::from_millis(200);
+
 /// Serves until the test ends.
-pub async fn serve(conditions: Conditions) -> (Settings, Completions) {
+pub async fn serve(conditions: Conditions) -> (Settings, Asked) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let completions = Completions::default();
+    let asked = Asked::default();
     let router = Router::new()
         .route("/images/image", any(answer))
-        .with_state((conditions, completions.clone()));
+        .with_state((conditions, asked.clone()));
     tokio::spawn(async { axum::serve(listener, router).await });
     let settings = [
         ("AWS_ENDPOINT", endpoint.as_str()),
@@ -47,11 +67,11 @@ pub async fn serve(conditions: Conditions) -> (Settings, Completions) {
         ("AWS_ALLOW_HTTP", "true"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    (settings.into_iter().collect(), completions)
+    (settings.into_iter().collect(), asked)
 }
 
 async fn answer(
-    State((conditions, completions)): State<(Conditions, Completions)>,
+    State((conditions, asked)): State<(Conditions, Asked)>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -62,15 +82,20 @@ async fn answer(
     ) {
         ("HEAD", _) => StatusCode::NOT_FOUND.into_response(),
         ("PUT", true) => [("etag", "\"part\"")].into_response(),
-        ("DELETE", true) => StatusCode::NO_CONTENT.into_response(),
+        ("DELETE", true) => {
+            asked.aborts.fetch_add(1, Ordering::SeqCst);
+            StatusCode::NO_CONTENT.into_response()
+        }
         ("POST", false) => {
+            asked.creation.notify_one();
+            tokio::time::sleep(CREATION).await;
             "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>"
                 .into_response()
         }
         ("POST", true) => {
             let condition = headers.get("if-none-match").map(|value| value.to_str().unwrap());
-            completions
-                .0
+            asked
+                .completions
                 .lock()
                 .unwrap()
                 .push(condition.unwrap_or_default().to_owned());

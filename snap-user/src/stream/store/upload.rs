@@ -1,13 +1,17 @@
 //! An upload in parts. The object appears when all parts are there and the upload is completed; until then there is none.
 
+use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::aws::AmazonS3;
 use object_store::multipart::{MultipartStore as _, PartId};
 use object_store::{MultipartId, ObjectStoreExt as _, PutPayload};
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use url::Url;
 
@@ -19,7 +23,7 @@ const PART_BYTES: u64 = 8 << 20;
 const MOST_PART_BYTES: u64 = 4 << 30;
 /// Parts on their way at once.
 const IN_FLIGHT: usize = 2;
-/// An upload that cannot be aborted in this time is left to the store.
+/// An upload that cannot be aborted in this time, or whose begin the store does not confirm, is left to it.
 const ABORT: Duration = Duration::from_secs(10);
 
 /// S3's code for a header that a store knows nothing of.
@@ -50,16 +54,12 @@ impl Upload {
     ///
     /// When it exists, or the store does not let us.
     pub async fn begin(url: &Url, settings: &Settings) -> Result<Self, ObjectError> {
-        let object = Object::new(url, settings)?;
+        let object = Arc::new(Object::new(url, settings)?);
         let client = object.client(Purpose::Write)?;
         refuse_existing(&object, &client).await?;
-        let id = client.create_multipart(&object.path).await;
-        let id = id.map_err(|source| ObjectError::Write {
-            url: url.to_string(),
-            source: Box::new(source),
-        })?;
+        let id = Creating::begin(&object)?.id().await?;
         Ok(Self {
-            object: Arc::new(object),
+            object,
             client: Arc::new(client),
             id: Some(id),
             runtime: Handle::current(),
@@ -121,10 +121,7 @@ impl Upload {
     }
 
     fn failed(&self, source: object_store::Error) -> ObjectError {
-        ObjectError::Write {
-            url: self.object.url.to_string(),
-            source: Box::new(source),
-        }
+        self.object.not_written(source)
     }
 
     /// Makes the object of its parts. Where that fails, aborts.
@@ -193,10 +190,7 @@ async fn refuse_existing(object: &Object, client: &AmazonS3) -> Result<(), Objec
     match client.head(&object.path).await {
         Ok(_) => Err(ObjectError::Exists(object.url.to_string())),
         Err(object_store::Error::NotFound { .. }) => Ok(()),
-        Err(source) => Err(ObjectError::Write {
-            url: object.url.to_string(),
-            source: Box::new(source),
-        }),
+        Err(source) => Err(object.not_written(source)),
     }
 }
 
@@ -216,24 +210,99 @@ async fn abort(client: &AmazonS3, object: &Object, id: &MultipartId) {
 }
 
 impl Drop for Upload {
-    /// Here nothing can be awaited, and the runtime may be about to end: another one, on a thread of its own.
     fn drop(&mut self) {
         let Some(id) = self.id.take() else { return };
         self.in_flight.abort_all();
-        let object = Arc::clone(&self.object);
-        let thread = std::thread::spawn(move || -> anyhow::Result<()> {
-            let client = object.client(Purpose::Write)?;
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            runtime.block_on(abort(&client, &object, &id));
+        abort_aside(&self.object, id);
+    }
+}
+
+/// Does something of an upload where nothing can be awaited, or where the runtime may be about to end: on a thread, with another one.
+fn aside<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ObjectError>> + Send + 'static,
+) -> Result<JoinHandle<Result<T, ObjectError>>, ObjectError> {
+    let run = || {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        runtime.map_err(ObjectError::Thread)?.block_on(work)
+    };
+    let thread = std::thread::Builder::new().name("upload".to_owned()).spawn(run);
+    thread.map_err(ObjectError::Thread)
+}
+
+fn abort_aside(object: &Arc<Object>, id: MultipartId) {
+    let started = object.client(Purpose::Write).and_then(|client| {
+        let object = Arc::clone(object);
+        aside(async move {
+            abort(&client, &object, &id).await;
             Ok(())
-        });
-        if let Ok(Err(error)) = thread.join() {
-            eprintln!(
-                "freezeframe: cannot abort the upload of {}: {error:#}",
-                self.object.url
-            );
+        })
+    });
+    // A panic has been told already.
+    let aborted = started.and_then(|thread| thread.join().unwrap_or(Ok(())));
+    if let Err(error) = aborted {
+        eprintln!("freezeframe: cannot abort the upload of {}: {error}", object.url);
+    }
+}
+
+/// An upload that the store is making. It may be there as soon as it is asked for, and its id is known when the answer comes: so that is
+/// waited for aside, and where nobody wants the upload any more, it is aborted then.
+struct Creating {
+    object: Arc<Object>,
+    thread: Option<JoinHandle<Result<Option<MultipartId>, ObjectError>>>,
+    /// Closes when the thread is done; closed by us, it tells the thread that nobody waits any more.
+    waiting: oneshot::Receiver<Infallible>,
+}
+
+impl Creating {
+    fn begin(object: &Arc<Object>) -> Result<Self, ObjectError> {
+        let client = object.client(Purpose::Write)?;
+        let (mut sender, waiting) = oneshot::channel();
+        let given_up = async move {
+            sender.closed().await;
+            tokio::time::sleep(ABORT).await;
+        };
+        let asked = Arc::clone(object);
+        let thread = aside(async move {
+            tokio::select! {
+                made = client.create_multipart(&asked.path) => match made {
+                    Ok(id) => Ok(Some(id)),
+                    Err(source) => Err(asked.not_written(source)),
+                },
+                () = given_up => {
+                    eprintln!(
+                        "freezeframe: the store does not say whether it has begun an upload of {}; if so, it keeps that, without any \
+                         part, until it is aborted there, or a rule of the bucket's does so",
+                        asked.url
+                    );
+                    Ok(None)
+                }
+            }
+        })?;
+        Ok(Self {
+            object: Arc::clone(object),
+            thread: Some(thread),
+            waiting,
+        })
+    }
+
+    async fn id(mut self) -> Result<MultipartId, ObjectError> {
+        // Nothing is ever sent.
+        let _ = (&mut self.waiting).await;
+        let lost = || ObjectError::Thread(io::Error::other("it panicked"));
+        self.join()?.ok_or_else(lost)
+    }
+
+    fn join(&mut self) -> Result<Option<MultipartId>, ObjectError> {
+        let thread = self.thread.take();
+        thread.map_or(Ok(None), |thread| thread.join().unwrap_or(Ok(None)))
+    }
+}
+
+impl Drop for Creating {
+    fn drop(&mut self) {
+        self.waiting.close();
+        if let Ok(Some(id)) = self.join() {
+            abort_aside(&self.object, id);
         }
     }
 }
