@@ -379,7 +379,7 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: ours, and nobody looks at it any more.
         if let Err(error) = unsafe { rustix::mm::munmap(self.start, self.bytes) } {
-            eprintln!("freezeframe: cannot unmap a part of an image: {error}");
+            tell!("cannot unmap a part of an image: {error}");
         }
     }
 }

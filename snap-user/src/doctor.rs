@@ -9,6 +9,7 @@ use snap_common::abi;
 use crate::cli::DoctorArgs;
 use crate::device::{Device, DeviceError};
 use crate::exit::Exit;
+use crate::words::{print, print_json};
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
@@ -75,8 +76,9 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
         tracing(root),
     ];
     if args.json {
-        println!("{}", serde_json::to_string(&findings)?);
+        print_json(&findings)?;
     } else {
+        let mut text = String::new();
         for Finding {
             name,
             state,
@@ -89,11 +91,12 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
                 State::Missing => "missing",
                 State::Needed => "NEEDED",
             };
-            println!("{mark:<8} {name:<8} {detail}");
+            text += &format!("{mark:<8} {name:<8} {detail}\n");
             if let Some(remedy) = remedy {
-                println!("{:18}-> {remedy}", "");
+                text += &format!("{:18}-> {remedy}\n", "");
             }
         }
+        print(&text)?;
     }
     Ok(
         match findings.iter().find(|finding| finding.state == State::Needed) {

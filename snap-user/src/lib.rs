@@ -1,5 +1,12 @@
 //! The controller of Freezeframe: drives the kernel module, writes images, exports the timing of every phase.
 
+// They panic where nobody listens: `words` does not.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
+// First: it has the macro `tell!`.
+#[macro_use]
+pub mod words;
+
 pub mod archive;
 pub mod cli;
 pub mod device;

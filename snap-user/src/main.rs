@@ -1,5 +1,7 @@
 //! `freezeframe`: snapshots of running processes.
 
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -7,7 +9,8 @@ use clap::{CommandFactory as _, Parser as _};
 use freezeframe::cli::{Cli, Command, ManArgs, TakeArgs};
 use freezeframe::exit::Exit;
 use freezeframe::stream::sink::Destination;
-use freezeframe::{disk, doctor, serve, take, tools};
+use freezeframe::words::{print, say};
+use freezeframe::{disk, doctor, serve, take, tell, tools};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -24,7 +27,7 @@ async fn main() -> ExitCode {
         Command::Man(args) => man(&args),
     };
     let exit = result.unwrap_or_else(|error| {
-        eprintln!("freezeframe: {error:#}");
+        tell!("{error:#}");
         Exit::of(&error)
     });
     ExitCode::from(exit as u8)
@@ -48,9 +51,9 @@ async fn run_take(args: &TakeArgs) -> anyhow::Result<Exit> {
     };
     // With the archive on standard output the report is the diagnostics.
     if request.destination == Some(Destination::Stdout) {
-        eprint!("{text}");
+        say(&text);
     } else {
-        print!("{text}");
+        print(&text).context("the snapshot was taken, but its report is lost")?;
     }
     Ok(Exit::Ok)
 }

@@ -133,7 +133,7 @@ impl Drop for PartialFile {
         if self.file.is_some()
             && let Err(error) = std::fs::remove_file(&self.partial)
         {
-            eprintln!("freezeframe: cannot remove {}: {error}", self.partial.display());
+            tell!("cannot remove {}: {error}", self.partial.display());
         }
     }
 }

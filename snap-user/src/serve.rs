@@ -61,8 +61,8 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
             drains: drains.clone(),
         },
     )?;
-    eprintln!(
-        "freezeframe: metrics on http://{address}/metrics, snapshots on {}",
+    tell!(
+        "metrics on http://{address}/metrics, snapshots on {}",
         args.socket.display()
     );
     let mut terminate = signal(SignalKind::terminate())?;

@@ -162,7 +162,7 @@ pub async fn perform<G>(
         }
         (Err(error), Some(half)) => {
             if let Err(merge) = half.give_up() {
-                eprintln!("freezeframe: {merge:#}");
+                tell!("{merge:#}");
             }
             Err(error)
         }
@@ -260,7 +260,7 @@ fn settle(taken: anyhow::Result<Snapshot>, half: Option<Half>, call: &DiskCall) 
         }
         Err(error) => {
             if let Err(merge) = half.give_up(call) {
-                eprintln!("freezeframe: {merge:#}");
+                tell!("{merge:#}");
             }
             Err(error)
         }
@@ -290,7 +290,7 @@ fn reclaiming(
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {
-                eprintln!("freezeframe: cannot ask the kernel to free memory: {error}");
+                tell!("cannot ask the kernel to free memory: {error}");
                 return taken;
             }
         }

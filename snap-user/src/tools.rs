@@ -12,7 +12,7 @@ pub mod show;
 pub mod text;
 pub mod verify;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 
@@ -26,6 +26,7 @@ use crate::exit::Exit;
 use crate::output::OutputError;
 use crate::stream::open::OpenError;
 use crate::take::Interrupts;
+use crate::words::{print, print_json};
 
 /// The commands that read archives.
 #[derive(Debug, Subcommand)]
@@ -146,17 +147,4 @@ fn dispatch(command: &ToolCommand, scratch: &Scratch) -> anyhow::Result<Exit> {
         ToolCommand::Diff(args) => diff::run(args),
         ToolCommand::Schema(args) => schema::run(args),
     }
-}
-
-/// Prints what a tool has to say. Whoever has read enough of it may go away.
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done.context("cannot write to standard output"),
-    }
-}
-
-fn print_json<T: serde::Serialize>(value: &T) -> anyhow::Result<()> {
-    print(&(serde_json::to_string(value).context("cannot print JSON")? + "\n"))
 }

@@ -204,9 +204,10 @@ impl Drop for Armed {
             return;
         }
         if let Err(error) = self.undo() {
-            eprintln!(
-                "freezeframe: cannot clean up after the snapshot {}: {error}; `freezeframe discard {}` does",
-                self.id, self.id
+            tell!(
+                "cannot clean up after the snapshot {}: {error}; `freezeframe discard {}` does",
+                self.id,
+                self.id
             );
         }
     }
@@ -256,7 +257,7 @@ impl Drop for Taken {
         if self.settled {
             return;
         }
-        eprintln!("freezeframe: merging the disk's snapshot {} back", self.id);
+        tell!("merging the disk's snapshot {} back", self.id);
         let merge = || commit_on(&self.store, &self.id, Progress::Silent);
         // It may take a while, and a daemon has others to serve.
         let merged = match tokio::runtime::Handle::try_current() {
@@ -264,7 +265,7 @@ impl Drop for Taken {
             Err(_) => merge(),
         };
         if let Err(error) = merged {
-            eprintln!("freezeframe: {error}; try `freezeframe commit {}`", self.id);
+            tell!("{error}; try `freezeframe commit {}`", self.id);
         }
     }
 }

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
 use crate::disk::commit::{Progress, commit};
 use crate::disk::discard::{Discarded, at_shutdown, discard};
@@ -16,6 +14,7 @@ use crate::disk::origin::{self, View};
 use crate::disk::{ls, record, union};
 use crate::exit::Exit;
 use crate::report::{bytes, duration};
+use crate::words::{print, print_json};
 
 /// The commands about layers and snapshots on disk.
 #[derive(Debug, Subcommand)]
@@ -188,9 +187,9 @@ pub fn run(command: &DiskCommand) -> anyhow::Result<Exit> {
         DiskCommand::Ls(args) => {
             let listing = ls::list(Duration::from_millis(args.interval.into()))?;
             if args.json {
-                json(&listing)?;
+                print_json(&listing)?;
             } else {
-                print!("{}", listing.table());
+                print(&listing.table())?;
             }
         }
         DiskCommand::Origin(args) => run_origin(args)?,
@@ -203,22 +202,22 @@ pub fn run(command: &DiskCommand) -> anyhow::Result<Exit> {
             };
             let done = commit(&args.id, progress)?;
             if args.json {
-                json(&done)?;
+                print_json(&done)?;
             } else {
-                println!(
-                    "committed {} in {}: {}",
+                print(&format!(
+                    "committed {} in {}: {}\n",
                     done.id,
                     duration(done.merge_ns),
                     done.tops.join(", ")
-                );
+                ))?;
             }
         }
         DiskCommand::Discard(args) if args.at_shutdown => {
             refuse_union("wait for the shutdown to discard", &args.id)?;
-            println!(
-                "{} will be discarded when the machine shuts down in order",
+            print(&format!(
+                "{} will be discarded when the machine shuts down in order\n",
                 at_shutdown(&args.id)?
-            );
+            ))?;
         }
         DiskCommand::Discard(args) => run_discard(args)?,
         DiskCommand::Extend(args) => run_extend(args)?,
@@ -237,14 +236,15 @@ fn refuse_union(what: &'static str, prefix: &str) -> anyhow::Result<()> {
 fn run_discard(args: &DiscardArgs) -> anyhow::Result<()> {
     if let Some(union) = union::find(&args.id)? {
         union::life::discard(&union)?;
-        println!("discarded {}: its filesystems are as at the instant", union.id);
-        return Ok(());
+        return print(&format!(
+            "discarded {}: its filesystems are as at the instant\n",
+            union.id
+        ));
     }
-    match discard(&args.id)? {
-        (id, Discarded::Snapshot) => println!("discarded {id}: its devices are as at the instant"),
-        (id, Discarded::Leftover) => println!("cleaned up {id}: nothing had been switched"),
-    }
-    Ok(())
+    print(&match discard(&args.id)? {
+        (id, Discarded::Snapshot) => format!("discarded {id}: its devices are as at the instant\n"),
+        (id, Discarded::Leftover) => format!("cleaned up {id}: nothing had been switched\n"),
+    })
 }
 
 fn run_origin_of_union(args: &OriginArgs, union: &union::Union) -> anyhow::Result<()> {
@@ -255,10 +255,10 @@ fn run_origin_of_union(args: &OriginArgs, union: &union::Union) -> anyhow::Resul
         union::life::hide(union, point)?;
     } else if args.json {
         let frozen = frozen.into_iter().map(|(top, path)| origin::Frozen { top, path });
-        json(&frozen.collect::<Vec<_>>())?;
+        print_json(&frozen.collect::<Vec<_>>())?;
     } else {
         for (_, path) in frozen {
-            println!("{}", path.display());
+            print(&format!("{}\n", path.display()))?;
         }
     }
     Ok(())
@@ -277,10 +277,10 @@ fn run_origin(args: &OriginArgs) -> anyhow::Result<()> {
     } else {
         let frozen = origin::paths(&args.id)?;
         if args.json {
-            json(&frozen)?;
+            print_json(&frozen)?;
         } else {
             for one in frozen {
-                println!("{}", one.path.display());
+                print(&format!("{}\n", one.path.display()))?;
             }
         }
     }
@@ -291,7 +291,7 @@ fn run_extend(args: &ExtendArgs) -> anyhow::Result<()> {
     refuse_union("extend", &args.id)?;
     let done = extend(&args.id, args.by)?;
     if args.json {
-        return json(&done);
+        return print_json(&done);
     }
     for one in done {
         let outlook = match (one.overflow, one.can_overflow) {
@@ -304,12 +304,12 @@ fn run_extend(args: &ExtendArgs) -> anyhow::Result<()> {
             (Overflow::None, true) => "it may overflow",
             (Overflow::None, false) => "it cannot overflow",
         };
-        println!(
-            "{}: {} more, {} now; {outlook}",
+        print(&format!(
+            "{}: {} more, {} now; {outlook}\n",
             one.top,
             bytes(one.added_bytes),
             bytes(one.store_bytes)
-        );
+        ))?;
     }
     Ok(())
 }
@@ -327,19 +327,19 @@ fn run_layer(command: &LayerCommand) -> anyhow::Result<()> {
                 (false, true) => Boot::FromNext,
                 (false, false) => Boot::Configured,
             };
-            print!("{}", layer::add(device, name, boot)?);
+            print(&layer::add(device, name, boot)?)?;
         }
-        LayerCommand::Ls { json: true } => json(&layer::list()?)?,
-        LayerCommand::Ls { json: false } => print!("{}", layer::table(&layer::list()?)),
+        LayerCommand::Ls { json: true } => print_json(&layer::list()?)?,
+        LayerCommand::Ls { json: false } => print(&layer::table(&layer::list()?))?,
         LayerCommand::Remove { name } => {
             let top = record::DmIdentity::layer(name).name;
-            match layer::remove(name)? {
-                Removed::Now => println!("removed {top}; name what is below it in /etc/fstab"),
-                Removed::FromNextBoot => println!(
+            print(&match layer::remove(name)? {
+                Removed::Now => format!("removed {top}; name what is below it in /etc/fstab\n"),
+                Removed::FromNextBoot => format!(
                     "{top} goes with the next boot: call `update-initramfs -u -k all`, and name what is below it in /etc/fstab and in \
-                     root= on the kernel's command line"
+                     root= on the kernel's command line\n"
                 ),
-            }
+            })?;
         }
         LayerCommand::Up { wait, root: None, .. } => layer::up::up(Duration::from_secs(*wait))?,
         LayerCommand::Up {
@@ -354,17 +354,12 @@ fn run_layer(command: &LayerCommand) -> anyhow::Result<()> {
                 LostStore::Refused
             };
             if let Some(path) = layer::root::up(device, Duration::from_secs(*wait), rootflags, lost)? {
-                println!("{}", path.display());
+                print(&format!("{}\n", path.display()))?;
             }
         }
         LayerCommand::Down { root: false } => layer::down::down()?,
         LayerCommand::Down { root: true } => layer::root::down()?,
     }
-    Ok(())
-}
-
-fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(value).context("cannot print JSON")?);
     Ok(())
 }
 

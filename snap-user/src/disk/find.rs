@@ -57,7 +57,7 @@ fn tell(message: &str) {
     static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
     if !told.iter().any(|old| old == message) {
-        eprintln!("freezeframe: {message}");
+        tell!("{message}");
         told.push(message.to_owned());
     }
 }

@@ -148,7 +148,7 @@ impl Half {
                 }
                 Err(error) => {
                     if let Err(merge) = active.give_up() {
-                        eprintln!("freezeframe: {merge:#}");
+                        tell!("{merge:#}");
                     }
                     return Err(error.into());
                 }
@@ -271,8 +271,8 @@ fn arm(wish: &Wish, store: &Path, chosen: &[Chosen], pids: &[i32]) -> anyhow::Re
     let armed = Armed::new(dm, Store::format(store)?, chosen, tops, wish, pids)?;
     for (top, slice) in armed.tops().iter().zip(armed.slices()) {
         if let Some(sectors) = slice.overflows_after {
-            eprintln!(
-                "freezeframe: the store of {} has room for {} of changes ({} would be enough for all of it); watch it with `freezeframe ls`",
+            tell!(
+                "the store of {} has room for {} of changes ({} would be enough for all of it); watch it with `freezeframe ls`",
                 top.name,
                 bytes(sectors * 512),
                 bytes(top.sectors * 512)

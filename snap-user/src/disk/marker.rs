@@ -75,10 +75,7 @@ pub fn remove(top: &str, id: &str) {
         return;
     }
     if let Err(error) = durable::remove(&path(top)) {
-        eprintln!(
-            "freezeframe: cannot remove the marker {}: {error}",
-            path(top).display()
-        );
+        tell!("cannot remove the marker {}: {error}", path(top).display());
     }
 }
 

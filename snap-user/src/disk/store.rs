@@ -262,10 +262,7 @@ fn lock_exclusively(file: &File, device: &Path) -> Result<(), Errno> {
             other => return other,
         }
     }
-    eprintln!(
-        "freezeframe: waiting for another command that changes {}",
-        device.display()
-    );
+    tell!("waiting for another command that changes {}", device.display());
     loop {
         match flock(file, FlockOperation::LockExclusive) {
             Err(Errno::INTR) => {}

@@ -100,7 +100,7 @@ impl Drop for Dropping {
         self.mapped = Bytes::new(); // what is mapped stays
         if let Err(error) = self.source.release(self.page, self.pages) {
             // They go with the snapshot.
-            eprintln!("freezeframe: cannot let go of pages of the image: {error}");
+            tell!("cannot let go of pages of the image: {error}");
         }
     }
 }

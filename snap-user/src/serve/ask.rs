@@ -95,7 +95,7 @@ async fn connect(socket: &Path) -> Option<UnixStream> {
         Ok(stream) => Some(stream),
         Err(error) => {
             if error.kind() == io::ErrorKind::ConnectionRefused {
-                eprintln!("freezeframe: no daemon answers on {}", socket.display());
+                tell!("no daemon answers on {}", socket.display());
             }
             None
         }

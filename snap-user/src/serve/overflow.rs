@@ -97,7 +97,7 @@ impl Remedy {
             Err(error) => error.to_string(),
         };
         if self.refused.get(&id) != Some(&failure) {
-            eprintln!("freezeframe: the store of {id} is not extended: {failure}");
+            tell!("the store of {id} is not extended: {failure}");
             self.refused.insert(id, failure);
         }
     }
@@ -105,8 +105,8 @@ impl Remedy {
 
 fn tell(id: &str, extended: &[Extended]) {
     for one in extended.iter().filter(|one| one.added_bytes > 0) {
-        eprintln!(
-            "freezeframe: extended the store of {id} on {} by {}, to {}",
+        tell!(
+            "extended the store of {id} on {} by {}, to {}",
             one.top,
             bytes(one.added_bytes),
             bytes(one.store_bytes)
@@ -125,8 +125,8 @@ fn execute(command: &str, reading: &Reading, outlook: &Outlook) {
     tokio::spawn(async move {
         match shell.status().await {
             Ok(status) if status.success() => {}
-            Ok(status) => eprintln!("freezeframe: `{command}` (--on-overflow): {status}"),
-            Err(error) => eprintln!("freezeframe: cannot run `{command}` (--on-overflow): {error}"),
+            Ok(status) => tell!("`{command}` (--on-overflow): {status}"),
+            Err(error) => tell!("cannot run `{command}` (--on-overflow): {error}"),
         }
     });
 }

@@ -54,7 +54,7 @@ impl Tracing {
         let tracer = match Tracer::load(OBJECT) {
             Ok(tracer) => Some(Arc::new(Mutex::new(tracer))),
             Err(error) => {
-                eprintln!("freezeframe: nothing is traced: {error}");
+                tell!("nothing is traced: {error}");
                 None
             }
         };
@@ -116,7 +116,7 @@ impl Tracing {
     fn apply(&self, change: impl FnOnce(&mut Tracer) -> Result<(), TraceError>) {
         if let Some(mut tracer) = self.lock() {
             if let Err(error) = change(&mut tracer) {
-                eprintln!("freezeframe: {error}");
+                tell!("{error}");
             }
             self.note(&tracer);
         }
@@ -130,7 +130,7 @@ fn tell<'a>(missing: impl Iterator<Item = (&'a str, &'a str)>) {
         reasons.entry(why).or_default().push(program);
     }
     for (why, programs) in reasons {
-        eprintln!("freezeframe: not traced: {}: {why}", programs.join(", "));
+        tell!("not traced: {}: {why}", programs.join(", "));
     }
 }
 
@@ -198,7 +198,7 @@ impl Collector for BpfCollector {
             match (tracer.cow_breaks(), tracer.lost()) {
                 (Ok(seen), Ok(missed)) => (histogram, lost) = (seen, missed),
                 (Err(error), _) | (_, Err(error)) => {
-                    eprintln!("freezeframe: {error}");
+                    tell!("{error}");
                     return Vec::new(); // no figure is better than a wrong one
                 }
             }

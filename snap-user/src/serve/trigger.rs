@@ -101,7 +101,7 @@ impl Trigger {
             let shared = self.shared.clone();
             tokio::spawn(async move {
                 if let Err(error) = converse(stream, &shared).await {
-                    eprintln!("freezeframe: a request failed: {error:#}");
+                    tell!("a request failed: {error:#}");
                 }
             });
         }
@@ -111,7 +111,7 @@ impl Trigger {
 impl Drop for Trigger {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.path) {
-            eprintln!("freezeframe: cannot remove {}: {error}", self.path.display());
+            tell!("cannot remove {}: {error}", self.path.display());
         }
     }
 }

@@ -89,7 +89,7 @@ impl StoreWatch {
         self.gauges.show(&slices);
         for (reading, outlook) in &slices {
             if let Some(level) = outlook.news {
-                eprintln!("freezeframe: {}", event(level, reading, outlook));
+                tell!("{}", event(level, reading, outlook));
             }
             self.remedy.apply(reading, outlook, &slices).await;
         }
@@ -97,7 +97,7 @@ impl StoreWatch {
 
     fn tell_failure(&mut self, failure: &str) {
         if self.failure != failure {
-            eprintln!("freezeframe: the stores are not watched: {failure}");
+            tell!("the stores are not watched: {failure}");
             failure.clone_into(&mut self.failure);
         }
     }

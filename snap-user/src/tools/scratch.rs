@@ -87,7 +87,7 @@ impl Scratch {
 fn remove(paths: &[PathBuf]) {
     for path in paths {
         if let Err(error) = std::fs::remove_file(path) {
-            eprintln!("freezeframe: cannot remove {}: {error}", path.display());
+            tell!("cannot remove {}: {error}", path.display());
         }
     }
 }

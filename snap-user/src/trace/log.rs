@@ -9,7 +9,7 @@ impl log::Log for Stderr {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        eprintln!("freezeframe: tracing: {}", record.args());
+        tell!("tracing: {}", record.args());
     }
 
     fn flush(&self) {}

@@ -36,7 +36,7 @@ pub fn back(dm: &Dm, since: Since) -> Result<usize, DiskError> {
                     continue;
                 }
                 if let Err(error) = put_back(dm, store.device(), record, index, &live) {
-                    eprintln!("freezeframe: {error}");
+                    tell!("{error}");
                     failed += 1;
                 }
             }
@@ -81,10 +81,7 @@ fn put_back(dm: &Dm, store: &Path, record: &Record, index: usize, live: &Live) -
         &device.top,
         &live::snapshot_table(dm, store, record, index, kind)?,
     )?;
-    eprintln!(
-        "freezeframe: {} is on snapshot {} ({kind})",
-        device.top, record.id
-    );
+    tell!("{} is on snapshot {} ({kind})", device.top, record.id);
     Ok(())
 }
 

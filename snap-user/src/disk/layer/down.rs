@@ -25,7 +25,7 @@ pub fn down() -> Result<(), DiskError> {
                 && !root::has(&dm, &record)?
                 && let Err(error) = give_up(&dm, &mut store, &record)
             {
-                eprintln!("freezeframe: {error}");
+                tell!("{error}");
             }
         }
     }
@@ -35,7 +35,7 @@ pub fn down() -> Result<(), DiskError> {
             continue;
         }
         if let Err(error) = stop(&dm, &entry.name) {
-            eprintln!("freezeframe: {error}");
+            tell!("{error}");
             failed += 1;
         }
     }
@@ -74,7 +74,7 @@ fn give_up(dm: &Dm, store: &mut Store, record: &Record) -> Result<(), DiskError>
     }
     store.record_mut(&record.id)?.state = State::Discarding;
     store.write()?;
-    eprintln!("freezeframe: snapshot {} is discarded", record.id);
+    tell!("snapshot {} is discarded", record.id);
     discard::drop_record(dm, store, record, &live)
 }
 

@@ -78,8 +78,8 @@ impl Peek {
             });
         through_view
             .or_else(|error| {
-                eprintln!(
-                    "freezeframe: cannot look into {} through a snapshot: {error}; looking without its journal",
+                tell!(
+                    "cannot look into {} through a snapshot: {error}; looking without its journal",
                     device.display()
                 );
                 let _mounted = Mounted::new(device, &kind, self.options(&kind, Journal::Ignored))?;
@@ -160,7 +160,7 @@ impl<'a> View<'a> {
 impl Drop for View<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.dm.remove(&self.name) {
-            eprintln!("freezeframe: {error}");
+            tell!("{error}");
         }
     }
 }
@@ -181,7 +181,7 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         if let Err(error) = unmount(POINT, UnmountFlags::empty()) {
-            eprintln!("freezeframe: cannot unmount {POINT}: {error}");
+            tell!("cannot unmount {POINT}: {error}");
         }
         // Empty, and in a tmpfs.
         let _ = fs::remove_dir(POINT);

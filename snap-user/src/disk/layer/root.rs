@@ -99,7 +99,7 @@ impl Inside {
             Ok(_) => Ok(On::Snapshot),
             // The record is reason enough.
             Err(error) => {
-                eprintln!("freezeframe: {error}");
+                tell!("{error}");
                 Ok(On::Snapshot)
             }
         }
@@ -212,10 +212,7 @@ pub fn down() -> Result<(), DiskError> {
             }
             store.record_mut(&record.id)?.state = State::Discarding;
             store.write()?;
-            eprintln!(
-                "freezeframe: snapshot {} will be discarded at the next start",
-                record.id
-            );
+            tell!("snapshot {} will be discarded at the next start", record.id);
         }
     }
     Ok(())

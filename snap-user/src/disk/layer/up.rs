@@ -66,13 +66,13 @@ pub fn up(patience: Duration) -> Result<(), DiskError> {
     let mut failed = 0;
     for entry in &config.entries {
         if let Err(error) = start(&dm, entry, until, &Guard::Mounted) {
-            eprintln!("freezeframe: {error}");
+            tell!("{error}");
             failed += 1;
         }
     }
     for path in stores()? {
         if let Err(error) = settle(&dm, &path) {
-            eprintln!("freezeframe: {error}");
+            tell!("{error}");
             failed += 1;
         }
     }
@@ -103,7 +103,7 @@ fn stores() -> Result<Vec<PathBuf>, DiskError> {
 fn stamp() {
     let made = fs::create_dir_all("/run/freezeframe").and_then(|()| fs::write(STAMP, ""));
     if let Err(error) = made {
-        eprintln!("freezeframe: cannot write {STAMP}: {error}");
+        tell!("cannot write {STAMP}: {error}");
     }
 }
 
@@ -148,7 +148,7 @@ pub fn start(dm: &Dm, entry: &Entry, until: Instant, guard: &Guard) -> Result<()
         || device.display().to_string(),
         |run| format!("snapshot {} ({})", run.record.id, table[0].kind),
     );
-    eprintln!("freezeframe: {} is up, on {state}", identity.name);
+    tell!("{} is up, on {state}", identity.name);
     Ok(())
 }
 
@@ -290,8 +290,8 @@ fn settle(dm: &Dm, path: &Path) -> Result<(), DiskError> {
         if armed::switched(&record, content(path)) {
             armed::adopt(store.record_mut(&record.id)?);
             store.write()?;
-            eprintln!(
-                "freezeframe: snapshot {} is active: its take was cut off behind the switch",
+            tell!(
+                "snapshot {} is active: its take was cut off behind the switch",
                 record.id
             );
             continue;
@@ -299,14 +299,11 @@ fn settle(dm: &Dm, path: &Path) -> Result<(), DiskError> {
         let done = matches!(record.state, State::Discarding | State::Armed);
         if done && !live.contains(&Live::Snapshot) && !live.contains(&Live::Merging) {
             if let Err(error) = store.alone() {
-                eprintln!("freezeframe: {error}");
+                tell!("{error}");
                 return Ok(());
             }
             discard::drop_record(dm, &mut store, &record, &live)?;
-            eprintln!(
-                "freezeframe: snapshot {} is gone: it was {}",
-                record.id, record.state
-            );
+            tell!("snapshot {} is gone: it was {}", record.id, record.state);
         }
     }
     Ok(())

@@ -276,8 +276,8 @@ pub fn give_up(union: &Union) {
 }
 
 fn stays(union: &Union, why: &str) {
-    eprintln!(
-        "freezeframe: the union {id} stays, for {why}; `freezeframe discard {id}` goes back to the instant",
+    tell!(
+        "the union {id} stays, for {why}; `freezeframe discard {id}` goes back to the instant",
         id = union.id
     );
 }

@@ -251,8 +251,8 @@ impl Drop for Prepared {
         }
         self.parts.clear();
         if let Err(error) = life::end(&self.union) {
-            eprintln!(
-                "freezeframe: cannot clean up after the union {id}: {error}; `freezeframe discard {id}` does",
+            tell!(
+                "cannot clean up after the union {id}: {error}; `freezeframe discard {id}` does",
                 id = self.union.id
             );
         }

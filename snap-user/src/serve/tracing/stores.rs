@@ -48,7 +48,7 @@ impl Tracing {
         if let Some(mut tracer) = self.lock()
             && let Err(error) = known.update(&mut tracer, readings)
         {
-            eprintln!("freezeframe: {error}");
+            tell!("{error}");
         }
     }
 }
@@ -185,7 +185,7 @@ impl Collector for StoreCollector {
         {
             Ok(now) => known.sums(&now),
             Err(error) => {
-                eprintln!("freezeframe: {error}");
+                tell!("{error}");
                 return Vec::new(); // no figure is better than a wrong one
             }
         };

@@ -83,8 +83,8 @@ impl Passphrase {
         let file = File::open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
-            eprintln!(
-                "freezeframe: others may read the passphrase in {0}; `chmod 600 {0}` forbids it",
+            tell!(
+                "others may read the passphrase in {0}; `chmod 600 {0}` forbids it",
                 path.display()
             );
         }

@@ -86,7 +86,7 @@ impl Drop for Artist {
 
 fn lines(snapshots: Receiver<Snapshot>) {
     for snapshot in snapshots {
-        eprintln!("freezeframe: {}", line(&snapshot));
+        tell!("{}", line(&snapshot));
     }
 }
 

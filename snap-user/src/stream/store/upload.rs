@@ -202,8 +202,8 @@ async fn abort(client: &AmazonS3, object: &Object, id: &MultipartId) {
         Ok(Err(error)) => error.to_string(),
         Err(_) => "the store does not answer".to_owned(),
     };
-    eprintln!(
-        "freezeframe: cannot abort the upload of {}: {why}; there is no object, but the store keeps the parts of upload {id} until they are \
+    tell!(
+        "cannot abort the upload of {}: {why}; there is no object, but the store keeps the parts of upload {id} until they are \
          aborted there, or a rule of the bucket's does so",
         object.url
     );
@@ -240,7 +240,7 @@ fn abort_aside(object: &Arc<Object>, id: MultipartId) {
     // A panic has been told already.
     let aborted = started.and_then(|thread| thread.join().unwrap_or(Ok(())));
     if let Err(error) = aborted {
-        eprintln!("freezeframe: cannot abort the upload of {}: {error}", object.url);
+        tell!("cannot abort the upload of {}: {error}", object.url);
     }
 }
 
@@ -269,8 +269,8 @@ impl Creating {
                     Err(source) => Err(asked.not_written(source)),
                 },
                 () = given_up => {
-                    eprintln!(
-                        "freezeframe: the store does not say whether it has begun an upload of {}; if so, it keeps that, without any \
+                    tell!(
+                        "the store does not say whether it has begun an upload of {}; if so, it keeps that, without any \
                          part, until it is aborted there, or a rule of the bucket's does so",
                         asked.url
                     );
