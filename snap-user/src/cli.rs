@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
 
 use crate::archive::order::Order;
@@ -13,13 +14,13 @@ use crate::drain::{Drain, DropBehind};
 use crate::how::{Arm, Freeze, How, Room};
 use crate::processes::Targets;
 use crate::serve::OnOverflow;
-use crate::stream::open::{Keys, Location};
+use crate::stream::open::{Keys, Location, OpenError};
 use crate::stream::options::{Size, StreamArgs};
 use crate::stream::sink::Destination;
 use crate::take::{Job, Request};
-use crate::tools::ToolCommand;
 use crate::tools::flatten::FlattenArgs;
-use crate::tools::input;
+use crate::tools::input::{self, InputError};
+use crate::tools::{ToolCommand, ToolError};
 
 /// Where the daemon listens for requests.
 const SOCKET: &str = "/run/freezeframe.sock";
@@ -92,6 +93,9 @@ pub struct TakeArgs {
     /// Decrypt that image with a key from this file, as age-keygen writes it
     #[arg(long, value_name = "FILE", requires = "parent")]
     pub parent_identity: Option<PathBuf>,
+    /// Decrypt that image with the passphrase that is the first line of this file [default: that of --passphrase-file]
+    #[arg(long, value_name = "FILE", requires = "parent")]
+    pub parent_passphrase_file: Option<PathBuf>,
     /// Give the snapshot up when it holds more memory than this for itself alone, in bytes: pages that the processes have changed
     /// and that are not written yet
     #[arg(long, value_name = "BYTES", requires = "output")]
@@ -182,12 +186,32 @@ impl TakeArgs {
         let Some(parent) = &self.parent else {
             return Ok(None);
         };
+        let passphrase = self.parent_passphrase_file.as_ref();
         let keys = Keys {
             identity: self.parent_identity.clone(),
-            passphrase: self.stream.passphrase_file.clone(),
+            passphrase: passphrase.or(self.stream.passphrase_file.as_ref()).cloned(),
         };
-        let reader = input::reader(parent, &keys)?;
+        let reader = input::reader(parent, &keys).map_err(of_parent)?;
         Ok(Some(ParentImage::new(reader.manifest(), parent.file_name())))
+    }
+}
+
+/// What opens a parent has options of its own.
+fn of_parent(error: ToolError) -> anyhow::Error {
+    let ToolError::Input(InputError::Open(closed)) = error else {
+        return error.into();
+    };
+    match closed {
+        OpenError::NoIdentity(parent) => {
+            anyhow!("{parent} is encrypted; name the file with its key: --parent-identity FILE")
+        }
+        OpenError::NoPassphrase(parent) => anyhow!(
+            "{parent} is encrypted with a passphrase; name a file that begins with it: --parent-passphrase-file FILE"
+        ),
+        OpenError::WrongPassphrase { .. } => {
+            anyhow!("{closed}; name a file that begins with it: --parent-passphrase-file FILE")
+        }
+        other => ToolError::from(InputError::from(other)).into(),
     }
 }
 
