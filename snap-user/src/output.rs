@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -28,11 +29,26 @@ pub enum OutputError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// It names no file.
+    #[error("cannot write {}: that names a folder; name a file in it, such as {}", .0.display(), .0.join("image.tar").display())]
+    Folder(PathBuf),
     /// Its folder does not take a file.
     #[error("cannot write {}: {source}; check the folder and its permissions", path.display())]
     Create {
         /// The path that was asked for.
         path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It took all, and does not give it its name.
+    #[error(
+        "cannot name {} as it was to be: {source}; the image is whole, and is {}: rename it", path.display(), partial.display()
+    )]
+    Rename {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// Where the image is.
+        partial: PathBuf,
         /// What the kernel said.
         source: io::Error,
     },
@@ -69,9 +85,11 @@ impl PartialFile {
         if path.symlink_metadata().is_ok() {
             return Err(OutputError::Exists(path.to_owned()));
         }
+        // `file_name()` takes `new/` and `new/.` for files.
         let name = path
             .file_name()
-            .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+            .filter(|name| path.as_os_str().as_bytes().ends_with(name.as_bytes()))
+            .ok_or_else(|| OutputError::Folder(path.to_owned()))?;
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".partial.{}", std::process::id()));
@@ -105,17 +123,28 @@ impl PartialFile {
     ///
     /// # Errors
     ///
-    /// When the disk does not take it, or somebody else took the name meanwhile.
+    /// When the disk does not take it, or somebody else took the name meanwhile. Where it cannot have the name for any other reason, it
+    /// stays as it is, and the error says where: it is whole.
     pub fn finish(mut self) -> Result<(), OutputError> {
         let Some(file) = self.file.take() else {
             return Ok(());
         };
-        let done = file.sync_all().and_then(|()| rename(&self.partial, &self.path));
-        if let Err(source) = done {
-            self.file = Some(file); // dropped with us, and the partial file with it
-            return Err(self.failed(source));
+        let synced = file.sync_all();
+        let whole = synced.is_ok();
+        match synced.and_then(|()| rename(&self.partial, &self.path)) {
+            Ok(()) => Ok(()),
+            Err(source) if whole && source.kind() != io::ErrorKind::AlreadyExists => {
+                Err(OutputError::Rename {
+                    path: self.path.clone(),
+                    partial: self.partial.clone(),
+                    source,
+                })
+            }
+            Err(source) => {
+                self.file = Some(file); // dropped with us, and the partial file with it
+                Err(self.failed(source))
+            }
         }
-        Ok(())
     }
 
     /// Words an error of writing.
@@ -142,7 +171,11 @@ impl Drop for PartialFile {
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // NFS and some in user space know no flags.
-        Err(Errno::INVAL) => rename_by_link(from, to),
+        Err(Errno::INVAL | Errno::NOSYS) => match rename_by_link(from, to) {
+            // And some of those no hard links.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => rename_if_free(from, to),
+            done => done,
+        },
         done => Ok(done?),
     }
 }
@@ -153,12 +186,21 @@ fn rename_by_link(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::remove_file(from)
 }
 
+/// The same, for the others: whoever takes the name between the look and the renaming loses it.
+fn rename_if_free(from: &Path, to: &Path) -> io::Result<()> {
+    match to.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::rename(from, to),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::{OutputError, PartialFile, rename, rename_by_link};
+    use super::{OutputError, PartialFile, rename, rename_by_link, rename_if_free};
 
     #[test]
     fn a_finished_file_has_its_name_and_nothing_else_is_left() {
@@ -197,8 +239,8 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_of_renaming_replace_nothing() {
-        for rename in [rename, rename_by_link] {
+    fn all_ways_of_renaming_replace_nothing() {
+        for rename in [rename, rename_by_link, rename_if_free] {
             let folder = tempfile::tempdir().unwrap();
             let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
             std::fs::write(&from, b"whole").unwrap();
@@ -212,6 +254,32 @@ mod tests {
             assert_eq!(std::fs::read(&to).unwrap(), b"whole");
             assert!(!from.exists());
         }
+    }
+
+    #[test]
+    fn what_is_whole_and_cannot_have_its_name_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut partial = PartialFile::create(&folder.path().join("image.tar")).unwrap();
+        partial.handle().unwrap().write_all(b"whole").unwrap();
+        partial.path = folder.path().join("gone/image.tar");
+        let (hidden, error) = (partial.partial.clone(), partial.finish().unwrap_err());
+        assert!(matches!(error, OutputError::Rename { .. }), "{error}");
+        assert!(error.to_string().contains(hidden.to_str().unwrap()), "{error}");
+        assert_eq!(std::fs::read(hidden).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn a_folder_is_no_file_whether_it_is_there_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["new/", "new//", "new/.", "new/./", "new/.."] {
+            let error = PartialFile::create(&folder.path().join(name)).unwrap_err();
+            assert!(matches!(error, OutputError::Folder(_)), "{name}: {error}");
+        }
+        let error = PartialFile::create(&folder.path().join(".")).unwrap_err();
+        assert!(matches!(error, OutputError::Exists(_)), "{error}");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+        let plain = PartialFile::create(&folder.path().join("./image.tar")).unwrap();
+        plain.finish().unwrap();
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::processes::Targets;
 use crate::report::Report;
 use crate::room;
 use crate::serve::ask::ask;
+use crate::stream::options::StreamOptions;
 use crate::stream::progress::show::show;
 use crate::stream::progress::{Progress, Snapshot as Far};
 use crate::stream::sink::{Destination, Sink};
@@ -111,7 +112,7 @@ async fn by_whoever_can(request: &Request, cancel: &Cancel, far: &Seeing) -> any
         return Ok(report);
     }
     let sink = match destination {
-        Some(destination) => Some(open(destination, cancel).await?),
+        Some(destination) => Some(open(destination, &request.drain.stream, cancel).await?),
         None => None,
     };
     let draining = |_, progress: &Arc<Progress>, _: &Cancel| {
@@ -120,12 +121,18 @@ async fn by_whoever_can(request: &Request, cancel: &Cancel, far: &Seeing) -> any
     perform(&request.job, sink, &request.drain, cancel, draining).await
 }
 
-/// Claims the place, which may take until somebody reads it.
-pub(crate) async fn open(destination: &Destination, cancel: &Cancel) -> Result<Sink, StreamError> {
-    tokio::select! {
-        sink = Sink::open(destination) => sink,
-        () = cancel.cancelled() => Err(StreamError::Cancelled),
-    }
+/// Claims the place, which may take until somebody reads it, and refuses what could not be read back from there.
+pub(crate) async fn open(
+    destination: &Destination,
+    options: &StreamOptions,
+    cancel: &Cancel,
+) -> Result<Sink, StreamError> {
+    let sink = tokio::select! {
+        sink = Sink::open(destination) => sink?,
+        () = cancel.cancelled() => return Err(StreamError::Cancelled),
+    };
+    sink.check(options)?;
+    Ok(sink)
 }
 
 /// Takes a snapshot by the device and streams its archive into `sink`. Where that fails, nothing is left of it: what was written

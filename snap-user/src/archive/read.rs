@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 pub use self::error::{Fault, ReadError};
-pub use self::member::PIECE_BYTES;
+pub use self::member::{Behind, PIECE_BYTES};
 
 use self::core::CoreHead;
 use self::layout::Extent;
@@ -78,6 +78,7 @@ pub struct ArchiveReader<R> {
     core: Option<OpenCore>,
     last: String,
     ended: bool,
+    behind: Behind,
     buffer: Vec<u8>,
 }
 
@@ -133,11 +134,19 @@ impl<R: Read> ArchiveReader<R> {
             core: None,
             last: String::new(),
             ended: false,
+            behind: Behind::default(),
             buffer: Vec::new(),
         };
         std::mem::swap(&mut reader.buffer, &mut buffer);
         reader.finish(member)?;
         Ok(reader)
+    }
+
+    /// The same, of an archive that something may follow.
+    #[must_use]
+    pub fn followed_by(mut self, behind: Behind) -> Self {
+        self.behind = behind;
+        self
     }
 
     /// The manifest.
@@ -320,7 +329,7 @@ impl<R: Read> ArchiveReader<R> {
             return Err(self.damaged(SUMS, "it is not what it should be"));
         }
         self.finish(member)?;
-        self.input.end(&mut self.buffer)?;
+        self.input.end(self.behind, &mut self.buffer)?;
         self.ended = true;
         Ok(())
     }

@@ -41,7 +41,10 @@ pub(crate) async fn ask(
     // What we can write to is ours to open, and to be put away when this fails.
     let (sink, store) = match destination {
         Some(Destination::Object(_)) => (None, Settings::from_env()),
-        Some(destination) => (Some(open(destination, cancel).await?), Settings::default()),
+        Some(destination) => (
+            Some(open(destination, &drain.stream, cancel).await?),
+            Settings::default(),
+        ),
         None => (None, Settings::default()),
     };
     let question = Question::Take(Box::new(TakeQuestion {

@@ -21,6 +21,8 @@ use url::Url;
 use self::blocking::Blocking;
 use self::ready::Ready;
 use super::channel::{Flow, Inlet};
+use super::encrypt::Encryption;
+use super::options::StreamOptions;
 use super::progress::{Progress, Stage};
 use super::store::{self, Settings, Upload};
 use super::{Cancel, Ended, StreamError};
@@ -132,6 +134,27 @@ impl Sink {
         };
         let place = Place::of(descriptor).map_err(|source| name.failed(source))?;
         Ok(Self::new(place, name))
+    }
+
+    /// Refuses what nobody could read back from there: an encrypted image has no end but that of its file, and on a block device whatever
+    /// was there before stands behind it.
+    ///
+    /// # Errors
+    ///
+    /// When that is so.
+    pub fn check(&self, options: &StreamOptions) -> Result<(), StreamError> {
+        let Place::Blocking(blocking) = &self.place else {
+            return Ok(());
+        };
+        let handle = blocking.handle().and_then(|handle| File::from(handle).metadata());
+        let kind = handle.map_err(|source| self.failed(source))?.file_type();
+        if kind.is_block_device() && options.encryption != Encryption::None {
+            return Err(self.failed(io::Error::other(
+                "whoever reads a block device cannot tell where an encrypted image ends on it; leave it unencrypted, or name a file on a \
+                 filesystem",
+            )));
+        }
+        Ok(())
     }
 
     /// A second handle to the place, for somebody else to write to; `None`: it is no descriptor, and everybody who wants to write to it opens

@@ -95,7 +95,7 @@ pub async fn flatten(args: &FlattenArgs, progress: Arc<Progress>, cancel: &Cance
         encryption: Encryption::chosen(&args.encrypt_to, args.output_passphrase_file.as_deref())?,
         rate: None,
     };
-    let sink = open(&args.output, cancel).await?; // now, before hours of reading
+    let sink = open(&args.output, &options, cancel).await?; // now, before hours of reading
     let (writer, pipeline) = pipeline(&options, sink, Arc::clone(&progress), cancel.clone());
     let args = args.clone();
     let joining = in_a_thread(move || join(&args, &progress, writer))?;

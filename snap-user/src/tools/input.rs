@@ -4,10 +4,11 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
+use rustix::fs::FileType;
 
 use super::ToolError;
 use crate::archive::manifest::Parent;
-use crate::archive::read::ArchiveReader;
+use crate::archive::read::{ArchiveReader, Behind};
 use crate::stream::open::{Keys, Location, OpenError};
 
 /// The bytes of an archive, wherever they come from.
@@ -103,7 +104,20 @@ pub struct ParentArgs {
 /// When it cannot be had, or is none.
 pub fn reader(image: &Location, keys: &Keys) -> Result<ArchiveReader<Source>, ToolError> {
     let source = crate::stream::open::open(image, keys).map_err(InputError::from)?;
-    Ok(ArchiveReader::new(source, &image.to_string())?)
+    Ok(ArchiveReader::new(source, &image.to_string())?.followed_by(behind(image)))
+}
+
+/// A block device is larger than the archive that was written to it.
+fn behind(image: &Location) -> Behind {
+    let stat = match image {
+        Location::File(path) => rustix::fs::stat(path),
+        Location::Stdin => rustix::fs::fstat(std::io::stdin()),
+        Location::Object(_) => return Behind::Nothing,
+    };
+    match stat.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+        Ok(FileType::BlockDevice) => Behind::Anything,
+        _ => Behind::Nothing,
+    }
 }
 
 /// Finds the parents of an image, one after the other.

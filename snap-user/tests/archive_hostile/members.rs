@@ -1,8 +1,9 @@
 //! Members that are not where or what they have to be, and sums and sources that fail.
 
-use std::io::Read;
+use std::io::{Read, Write as _};
 
-use freezeframe::archive::read::ArchiveReader;
+use freezeframe::archive::read::{ArchiveReader, Behind, ReadError};
+use freezeframe::stream::open::{Keys, Location, open};
 
 use crate::common::{Draft, archive, assemble, manifest, member, members};
 use crate::{read, refused};
@@ -86,6 +87,29 @@ fn members_out_of_place_are_refused() {
     assert!(read(&longer, &[]).is_ok(), "tars are padded");
     *longer.last_mut().unwrap() = 1;
     assert!(refused(&longer).contains("something follows"));
+    // On a device, what was there before is no part of it; but its own end is.
+    let to_its_end = |archive: &[u8]| {
+        let mut reader = ArchiveReader::new(archive, "image")
+            .unwrap()
+            .followed_by(Behind::Anything);
+        while reader.next_item()?.is_some() {}
+        Ok::<_, ReadError>(())
+    };
+    assert!(to_its_end(&longer).is_ok());
+    let end = members(&[m, s, c]).len();
+    longer[end - 1] = 1;
+    assert!(
+        to_its_end(&longer)
+            .unwrap_err()
+            .to_string()
+            .contains("something follows")
+    );
+    assert!(
+        to_its_end(&longer[..end - 1])
+            .unwrap_err()
+            .to_string()
+            .contains("truncated")
+    );
     // An endless end.
     let mut endless = ArchiveReader::new(members(&[m, s, c]).chain(std::io::repeat(0)), "image").unwrap();
     let error = loop {
@@ -94,6 +118,26 @@ fn members_out_of_place_are_refused() {
         }
     };
     assert!(error.to_string().contains("something follows"), "{error}");
+}
+
+#[test]
+fn a_compressed_archive_on_a_device_ends_where_its_tar_ends() {
+    let image = archive("a", None, &[Draft::new(1).memory(0, 2, &[1, 2])]);
+    let zstd = zstd::bulk::compress(&image, 3).unwrap();
+    let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    encoder.write_all(&image).unwrap();
+    let lz4 = encoder.finish().unwrap();
+    let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    for compressed in [&zstd, &lz4] {
+        for before in [&b"whatever there was before"[..], &[0; 4096], compressed] {
+            std::fs::write(&path, [compressed, before].concat()).unwrap();
+            let source = open(&Location::File(path.to_path_buf()), &Keys::default()).unwrap();
+            let mut reader = ArchiveReader::new(source, "device")
+                .unwrap()
+                .followed_by(Behind::Anything);
+            while reader.next_item().unwrap().is_some() {}
+        }
+    }
 }
 
 /// `&[u8]` and an owned vector read alike.

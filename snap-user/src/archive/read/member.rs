@@ -107,8 +107,9 @@ impl<R: Read> Input<R> {
         Ok(Header { name, bytes })
     }
 
-    /// Reads what stands behind the last member: nothing but zeros, two blocks of them at the least.
-    pub fn end(&mut self, buffer: &mut [u8]) -> Result<(), Fault> {
+    /// Reads what stands behind the last member: nothing but zeros, two blocks of them at the least. What is behind those may be no part
+    /// of the archive.
+    pub fn end(&mut self, behind: Behind, buffer: &mut [u8]) -> Result<(), Fault> {
         let place = "the end of the archive";
         let begin = self.offset;
         self.take(&mut buffer[..2 * BLOCK_BYTES], place)?;
@@ -121,10 +122,23 @@ impl<R: Read> Input<R> {
                     what: Cow::Borrowed("something follows"),
                 });
             }
-            count = self.fill(buffer)?;
+            count = match behind {
+                Behind::Nothing => self.fill(buffer)?,
+                Behind::Anything => 0,
+            };
         }
         Ok(())
     }
+}
+
+/// What may follow an archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Behind {
+    /// The end of the file, or its padding before.
+    #[default]
+    Nothing,
+    /// On a block device, what was there before.
+    Anything,
 }
 
 /// What the header of a member says, which nobody has checked.
