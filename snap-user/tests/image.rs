@@ -298,6 +298,57 @@ fn the_manifest_names_what_is_not_captured() {
     }
 }
 
+/// A process whose vDSO has so many pages, and with that auxiliary vector: how many bytes of it are in the core, and what is not captured.
+fn vdso_in_the_core(pages: u64, auxv: &[u8]) -> (usize, String) {
+    let mut draft = Draft::new().vma(
+        0,
+        pages,
+        abi::VMA_READ | abi::VMA_EXEC | abi::VMA_SPECIAL,
+        "[vdso]",
+        &[],
+    );
+    draft.process.auxv = draft.blob(auxv);
+    let members = archive(&draft.build());
+    let core = &members[2].1;
+    let elf = FileHeader64::<Endianness>::parse(core.as_slice()).unwrap();
+    let endian = elf.endian().unwrap();
+    let headers = elf.program_headers(endian, core.as_slice()).unwrap();
+    let loads = headers.iter().filter(|header| header.p_type(endian) == PT_LOAD);
+    let data = loads
+        .map(|load| load.data(endian, core.as_slice()).unwrap().len())
+        .sum();
+    let manifest: serde_json::Value = serde_json::from_slice(&members[0].1).unwrap();
+    (data, manifest["processes"][0]["not_captured"].to_string())
+}
+
+#[test]
+fn a_vdso_is_there_where_it_is_the_one_that_we_know() {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let ours = maps.lines().find(|line| line.ends_with("[vdso]")).unwrap();
+    let (start, end) = ours.split_once(' ').unwrap().0.split_once('-').unwrap();
+    let [start, end] = [start, end].map(|address| u64::from_str_radix(address, 16).unwrap());
+    let pages = (end - start) / PAGE;
+    let wide = [33, START, 0, 0].map(u64::to_ne_bytes).concat();
+    let narrow = [32, 0x7000_0400, 33, 0x7000_0000, 0, 0]
+        .map(u32::to_ne_bytes)
+        .concat();
+
+    let (bytes, missing) = vdso_in_the_core(pages, &wide);
+    assert_eq!(bytes as u64, pages * PAGE);
+    assert_eq!(missing, "[]");
+    for (what, pages, auxv) in [
+        ("of 32 bits", pages, &narrow),
+        ("of another size", pages + 1, &wide),
+    ] {
+        let (bytes, missing) = vdso_in_the_core(pages, auxv);
+        assert_eq!(bytes, 0, "{what}");
+        assert!(
+            missing.contains("[vdso]: the kernel's own pages"),
+            "{what}: {missing}"
+        );
+    }
+}
+
 #[test]
 fn a_core_has_the_notes_that_debuggers_look_for() {
     let image = Draft::new()

@@ -9,12 +9,14 @@
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use snap_common::abi;
 
 use super::head::PAGE;
 use super::layout::{Extent, Mapped, What};
+use super::state::auxv;
 use crate::image::Image;
 
 /// So much of mappings with written pages is copied, all processes together; files that several have count once. What is more stays in
@@ -37,7 +39,6 @@ pub struct Copies {
     known: HashMap<Key, Option<Bytes>>,
     /// Of `MOST`.
     used: u64,
-    vdso: Option<Bytes>,
 }
 
 impl Copies {
@@ -50,13 +51,11 @@ impl Copies {
     /// Replaces what is absent from the mappings of a process by copies.
     pub fn fill(&mut self, image: &Image, process: &abi::ImageProcess, mappings: &mut [Mapped]) {
         for (vma, mapped) in image.vmas_of(process).iter().zip(mappings) {
-            let copy = if image.text(vma.path) == VDSO {
-                self.vdso()
-            } else if is_private_file(vma) {
+            let copy = if is_private_file(vma) {
                 let file = Mapping { image, process, vma };
                 self.file(&file, mapped)
             } else {
-                None
+                vdso(image, process, vma)
             };
             if let Some(copy) = copy {
                 self.replace(mapped, vma.start, &copy);
@@ -120,14 +119,16 @@ impl Copies {
             }
         }
     }
+}
 
-    /// It is the same in all processes, and never changes.
-    fn vdso(&mut self) -> Option<Bytes> {
-        if self.vdso.is_none() {
-            self.vdso = own_vdso().map(Bytes::from);
-        }
-        self.vdso.clone()
-    }
+/// What a mapping has if it is the vDSO of a process of 64 bits: that is the same in all of those, and never changes. Those of 32 bits have
+/// another one, which is not ours to read; and the auxiliary vector, of words of 32 bits, then names no address of this one.
+pub(super) fn vdso(image: &Image, process: &abi::ImageProcess, vma: &abi::ImageVma) -> Option<Bytes> {
+    static OURS: LazyLock<Option<Bytes>> = LazyLock::new(|| own_vdso().map(Bytes::from));
+    let is_vdso =
+        image.text(vma.path) == VDSO && auxv(image, process).contains(&(libc::AT_SYSINFO_EHDR, vma.start));
+    let ours = OURS.as_ref().filter(|_| is_vdso)?;
+    (ours.len() as u64 == vma.end - vma.start).then(|| ours.clone())
 }
 
 /// Is it a private mapping of a file, and readable? Those without any permission are there to keep others away.

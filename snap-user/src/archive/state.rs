@@ -195,7 +195,7 @@ fn layout(process: &abi::ImageProcess) -> Layout {
 }
 
 /// Up to `AT_NULL`.
-fn auxv(image: &Image, process: &abi::ImageProcess) -> Vec<(u64, u64)> {
+pub(super) fn auxv(image: &Image, process: &abi::ImageProcess) -> Vec<(u64, u64)> {
     let words = image.records::<u64>(process.auxv);
     let pairs = words.as_chunks().0.iter().map(|[kind, value]| (*kind, *value));
     pairs.take_while(|(kind, _)| *kind != 0).collect()

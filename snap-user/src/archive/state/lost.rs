@@ -6,6 +6,7 @@ use snap_common::abi;
 
 use super::descriptors::PIPE_LOST;
 use super::main_first;
+use crate::archive::copies::vdso;
 use crate::archive::process::{Details, OpenFile};
 use crate::image::{Image, PAGE, comm};
 
@@ -214,10 +215,11 @@ fn of_mappings(image: &Image, process: &abi::ImageProcess, missing: &mut Vec<Str
     for vma in image.vmas_of(process) {
         let range = format!("{:#x}-{:#x} {}", vma.start, vma.end, image.text(vma.path));
         let elsewhere = abi::VMA_SHMEM | abi::VMA_DEVICE | abi::VMA_INTERNAL;
+        let special = vma.flags & abi::VMA_SPECIAL != 0 && vdso(image, process, vma).is_none();
         let of_a_file = vma.flags & (abi::VMA_SHARED | elsewhere) == abi::VMA_SHARED;
         for (is, sentence) in [
             (vma.flags & abi::VMA_DEVICE != 0, "device memory"),
-            (vma.flags & abi::VMA_SPECIAL != 0, "the kernel's own pages"),
+            (special, "the kernel's own pages"),
             (
                 vma.flags & abi::VMA_INTERNAL != 0,
                 "a shared mapping of a file of the kernel's own",
