@@ -171,8 +171,9 @@ async fn telling<T>(to: &mut (impl AsyncWrite + Unpin), far: &Far, work: impl Fu
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = tick.tick() => {}
+                biased;
                 () = done.cancelled() => return,
+                _ = tick.tick() => {}
             }
             let far = far.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(far) = far {
