@@ -145,10 +145,10 @@ fn judge<M>(
 ) -> Result<(M, Written), DrainError> {
     match (written, arrived, memory) {
         (written, Ok(arrived), _) => Ok((written?, arrived)),
-        (_, Err(_), Some(memory)) => Err(memory),
+        (_, Err(error), Some(memory)) if !error.keeps_the_image() => Err(memory),
         // Whoever was first says why.
-        (Err(error), Err(StreamError::Unfinished), None) => Err(error),
-        (_, Err(error), None) => Err(error.into()),
+        (Err(error), Err(StreamError::Unfinished), _) => Err(error),
+        (_, Err(error), _) => Err(error.into()),
     }
 }
 
@@ -179,6 +179,7 @@ fn write(
 #[cfg(test)]
 mod tests {
     use super::{DrainError, judge};
+    use crate::output::OutputError;
     use crate::stream::{StreamError, Written};
 
     #[test]
@@ -191,6 +192,17 @@ mod tests {
         assert!(matches!(
             judge(written(), Err(StreamError::Cancelled), memory()),
             Err(DrainError::Memory { .. })
+        ));
+        let unnamed = || OutputError::Rename {
+            path: "image.tar".into(),
+            partial: ".image.tar.partial.1".into(),
+            source: std::io::ErrorKind::Unsupported.into(),
+        };
+        assert!(matches!(
+            judge(Ok(()), Err(unnamed().into()), memory()),
+            Err(DrainError::Stream(StreamError::Output(
+                OutputError::Rename { .. }
+            )))
         ));
         assert!(matches!(
             judge(written(), Err(StreamError::Unfinished), None),

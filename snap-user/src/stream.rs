@@ -70,6 +70,14 @@ pub enum StreamError {
     Stage(#[from] JoinError),
 }
 
+impl StreamError {
+    /// Whether an image is there all the same: whole, but not under its name.
+    #[must_use]
+    pub const fn keeps_the_image(&self) -> bool {
+        matches!(self, Self::Output(OutputError::Rename { .. }))
+    }
+}
+
 /// An archive that has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {

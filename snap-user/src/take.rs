@@ -78,10 +78,19 @@ pub async fn take(request: &Request) -> anyhow::Result<Report> {
             cancel.cancel();
             match work.await {
                 Ok(report) => Ok(report), // it was over already
+                Err(error) if keeps_the_image(&error) => Err(error),
                 Err(_) => anyhow::bail!("{name}; the processes run on, and nothing is left of the image"),
             }
         }
     }
+}
+
+fn keeps_the_image(error: &anyhow::Error) -> bool {
+    let stream = match error.downcast_ref() {
+        Some(DrainError::Stream(stream)) => Some(stream),
+        _ => error.downcast_ref(),
+    };
+    stream.is_some_and(StreamError::keeps_the_image)
 }
 
 /// How far a drain is: one of ours, or what the daemon said last.
