@@ -9,7 +9,7 @@ use clap::{CommandFactory as _, Parser as _};
 use freezeframe::cli::{Cli, Command, ManArgs, TakeArgs};
 use freezeframe::exit::Exit;
 use freezeframe::stream::sink::Destination;
-use freezeframe::words::{print, say};
+use freezeframe::words::{causes, print, say};
 use freezeframe::{disk, doctor, serve, take, tell, tools};
 
 #[tokio::main]
@@ -27,7 +27,7 @@ async fn main() -> ExitCode {
         Command::Man(args) => man(&args),
     };
     let exit = result.unwrap_or_else(|error| {
-        tell!("{error:#}");
+        tell!("{}", causes(&error));
         Exit::of(&error)
     });
     ExitCode::from(exit as u8)

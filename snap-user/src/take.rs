@@ -26,6 +26,7 @@ use crate::stream::progress::show::show;
 use crate::stream::progress::{Progress, Snapshot as Far};
 use crate::stream::sink::{Destination, Sink};
 use crate::stream::{Cancel, StreamError};
+use crate::words::causes;
 
 /// What to snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,7 +179,7 @@ pub async fn perform<G>(
         }
         (Err(error), Some(half)) => {
             if let Err(merge) = half.give_up() {
-                tell!("{merge:#}");
+                tell!("{}", causes(&merge));
             }
             Err(error)
         }
@@ -276,7 +277,7 @@ fn settle(taken: anyhow::Result<Snapshot>, half: Option<Half>, call: &DiskCall) 
         }
         Err(error) => {
             if let Err(merge) = half.give_up(call) {
-                tell!("{merge:#}");
+                tell!("{}", causes(&merge));
             }
             Err(error)
         }

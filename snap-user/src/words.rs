@@ -39,10 +39,40 @@ pub fn tell_line(line: fmt::Arguments<'_>) {
     say(&format!("freezeframe: {line}\n"));
 }
 
+/// An error and what caused it, as far as it does not say so itself.
+#[must_use]
+pub fn causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = text + ": " + &cause;
+        }
+    }
+    text
+}
+
 /// Tells people something in one line, as `format!` words it.
 #[macro_export]
 macro_rules! tell {
     ($($words:tt)*) => {
         $crate::words::tell_line(format_args!($($words)*))
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context as _, anyhow};
+
+    use super::causes;
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let error = Err::<(), _>(anyhow!("no such file"))
+            .context("cannot read a.tar: no such file; look for it")
+            .context("nothing was taken");
+        assert_eq!(
+            causes(&error.unwrap_err()),
+            "nothing was taken: cannot read a.tar: no such file; look for it"
+        );
+    }
 }

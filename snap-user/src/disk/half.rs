@@ -20,6 +20,7 @@ use crate::disk::store::Store;
 use crate::disk::union::{self, Union};
 use crate::report::bytes;
 use crate::report::disk::{DeviceReport, DiskReport, FsReport, ReadOnlyReport, UnionReport};
+use crate::words::causes;
 
 /// The disk's half of a take.
 #[derive(Debug)]
@@ -148,7 +149,7 @@ impl Half {
                 }
                 Err(error) => {
                     if let Err(merge) = active.give_up() {
-                        tell!("{merge:#}");
+                        tell!("{}", causes(&merge));
                     }
                     return Err(error.into());
                 }

@@ -25,6 +25,7 @@ use crate::stream::Cancel;
 use crate::stream::progress::Progress;
 use crate::stream::sink::{Destination, Sink};
 use crate::take::{Job, perform};
+use crate::words::causes;
 
 /// How often a client hears how far its image is.
 const TELL_EVERY: Duration = Duration::from_millis(250);
@@ -101,7 +102,7 @@ impl Trigger {
             let shared = self.shared.clone();
             tokio::spawn(async move {
                 if let Err(error) = converse(stream, &shared).await {
-                    tell!("a request failed: {error:#}");
+                    tell!("a request failed: {}", causes(&error));
                 }
             });
         }
@@ -252,7 +253,7 @@ async fn answer(
         Err(error) => {
             shared.metrics.observe_error();
             Answer::Error {
-                message: format!("{error:#}"),
+                message: causes(&error),
                 exit: Exit::of(&error) as u8,
             }
         }
