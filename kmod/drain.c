@@ -242,7 +242,7 @@ static long ff_drain_look(struct ff_snapshot *snap, void __user *user)
 		return err;
 	look.held = 0;
 	look.sole = 0;
-	for (at = 0; at < snap->pages.count; at += FF_DRAIN_BITE) {
+	for (at = 0; at < snap->pages.count && !look.count; at += FF_DRAIN_BITE) {
 		look.sole += ff_drain_look_at(snap, at, min_t(u64, snap->pages.count, at + FF_DRAIN_BITE), &look.held);
 		if (fatal_signal_pending(current))
 			return -EINTR;

@@ -385,7 +385,7 @@ struct ff_stretch {
 
 struct ff_look {
 	__u64 stretches; /* in: address of struct ff_stretch[count], written back */
-	__u32 count;	 /* in: at most FF_MAX_STRETCHES; 0: the two sums alone */
+	__u32 count;	 /* in: at most FF_MAX_STRETCHES; 0: the two sums, which are 0 otherwise */
 	__u32 reserved;	 /* in: 0 */
 	__u64 held;	 /* out: data pages held, in all */
 	__u64 sole;	 /* out: how many of them are held for the image alone: the memory that it costs */

@@ -144,6 +144,8 @@ enum ff_namespace {
 /* The process was past its end of files, signals or the like: what is missing is 0 or empty. */
 #define FF_PROCESS_PARTIAL (1u << 2)
 #define FF_PROCESS_SUBREAPER (1u << 3) /* PR_SET_CHILD_SUBREAPER */
+#define FF_PROCESS_32BIT \
+	(1u << 4) /* words of its auxiliary vector have 32 bits; registers are those of 64 bits all the same */
 
 struct ff_image_process {
 	__s32 pid; /* thread group id in the caller's pid namespace */

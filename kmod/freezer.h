@@ -43,7 +43,7 @@ struct ff_thread {
 	void *regs;		/* register sets as the image has them */
 	u32 regs_length;
 	u32 regs_room;
-	const struct user_regset_view *regs_due; /* the FPU's registers are still to be copied; NULL: they are not */
+	bool regs_due; /* the FPU's registers are still to be copied */
 	struct ff_image_thread image;
 	struct ff_thread_held held; /* noted in the stop, resolved into image after it */
 };

@@ -4,6 +4,7 @@
 
 #include "device.h"
 #include "hook.h"
+#include "regs.h"
 #include "scan.h"
 #include "take.h"
 #include "track.h"
@@ -21,6 +22,7 @@ static int __init ff_init(void)
 	if (err)
 		return err;
 	ff_take_module_init();
+	ff_regs_module_init();
 	ff_hook_module_init();
 	err = ff_device_init();
 	if (err)

@@ -8,6 +8,12 @@
 #include <asm/msr.h>
 #include <asm/pkru.h>
 
+/*
+ * Of whoever loads the module, so that of 64 bits: a thread that happens to run code of 32 bits has the same registers,
+ * and they are laid out alike.
+ */
+static const struct user_regset_view *ff_regs_view;
+
 struct ff_regset_header {
 	u32 type;
 	u32 length;
@@ -19,13 +25,18 @@ static bool ff_regset_wanted(const struct user_regset *set)
 	       set->core_note_type == NT_X86_XSTATE;
 }
 
-static size_t ff_regs_room(const struct user_regset_view *view)
+void ff_regs_module_init(void)
+{
+	ff_regs_view = task_user_regset_view(current);
+}
+
+static size_t ff_regs_total(void)
 {
 	size_t bytes = 0;
 	unsigned int index;
 
-	for (index = 0; index < view->n; index++) {
-		const struct user_regset *set = &view->regsets[index];
+	for (index = 0; index < ff_regs_view->n; index++) {
+		const struct user_regset *set = &ff_regs_view->regsets[index];
 
 		if (ff_regset_wanted(set))
 			bytes += sizeof(struct ff_regset_header) + ALIGN(set->n * set->size, 8);
@@ -33,9 +44,9 @@ static size_t ff_regs_room(const struct user_regset_view *view)
 	return bytes;
 }
 
-int ff_regs_reserve(struct ff_thread *thread, struct task_struct *task)
+int ff_regs_reserve(struct ff_thread *thread)
 {
-	size_t room = ff_regs_room(task_user_regset_view(task));
+	size_t room = ff_regs_total();
 
 	if (thread->regs_room >= room)
 		return 0;
@@ -59,12 +70,12 @@ static void ff_regset_copy(struct ff_thread *thread, const struct user_regset *s
 	thread->regs_length += sizeof(*header) + ALIGN(header->length, 8);
 }
 
-static void ff_regs_copy_sets(struct ff_thread *thread, const struct user_regset_view *view, bool general)
+static void ff_regs_copy_sets(struct ff_thread *thread, bool general)
 {
 	unsigned int index;
 
-	for (index = 0; index < view->n; index++) {
-		const struct user_regset *set = &view->regsets[index];
+	for (index = 0; index < ff_regs_view->n; index++) {
+		const struct user_regset *set = &ff_regs_view->regsets[index];
 
 		if (ff_regset_wanted(set) && general == (set->core_note_type == NT_PRSTATUS))
 			ff_regset_copy(thread, set);
@@ -73,8 +84,7 @@ static void ff_regs_copy_sets(struct ff_thread *thread, const struct user_regset
 
 bool ff_regs_park(struct ff_thread *thread)
 {
-	const struct user_regset_view *view = task_user_regset_view(current);
-	bool own = thread->regs_room >= ff_regs_room(view);
+	bool own = thread->regs_room >= ff_regs_total();
 
 	thread->regs_own = own;
 	/* Whoever sees us parked waits for the lock. */
@@ -84,8 +94,8 @@ bool ff_regs_park(struct ff_thread *thread)
 	if (own && !thread->regs_length) {
 		/* The register is the program's own, and XSAVE's copy of it is taken from here. */
 		current->thread.pkru = read_pkru();
-		ff_regs_copy_sets(thread, view, true);
-		ff_regs_copy_sets(thread, view, false);
+		ff_regs_copy_sets(thread, true);
+		ff_regs_copy_sets(thread, false);
 		/* Where a switch would store them from. */
 		rdmsrl(MSR_FS_BASE, thread->image.fs_base);
 		rdmsrl(MSR_KERNEL_GS_BASE, thread->image.gs_base);
@@ -100,16 +110,14 @@ bool ff_regs_park(struct ff_thread *thread)
  */
 static int ff_regs_begin(struct ff_thread *thread)
 {
-	const struct user_regset_view *view = task_user_regset_view(thread->task);
-
-	if (ff_regs_reserve(thread, thread->task))
+	if (ff_regs_reserve(thread))
 		return -ENOMEM;
 	spin_lock(&thread->regs_lock);
 	if (!thread->regs_length) {
-		ff_regs_copy_sets(thread, view, true);
+		ff_regs_copy_sets(thread, true);
 		thread->image.fs_base = thread->task->thread.fsbase;
 		thread->image.gs_base = thread->task->thread.gsbase;
-		thread->regs_due = view;
+		thread->regs_due = true;
 	}
 	spin_unlock(&thread->regs_lock);
 	return 0;
@@ -121,20 +129,17 @@ void ff_regs_rehearse(struct ff_thread *spare)
 	spare->task = current;
 	ff_regs_begin(spare);
 	spare->task = NULL;
-	spare->regs_due = NULL;
+	spare->regs_due = false;
 	spare->regs_length = 0;
 	memset(&spare->image, 0, sizeof(spare->image));
 }
 
 void ff_regs_finish(struct ff_thread *thread)
 {
-	const struct user_regset_view *view;
-
 	spin_lock(&thread->regs_lock);
-	view = thread->regs_due;
-	thread->regs_due = NULL;
-	if (view)
-		ff_regs_copy_sets(thread, view, false);
+	if (thread->regs_due)
+		ff_regs_copy_sets(thread, false);
+	thread->regs_due = false;
 	spin_unlock(&thread->regs_lock);
 }
 

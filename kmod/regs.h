@@ -4,8 +4,9 @@
 
 #include "snapshot.h"
 
-/* Makes room for the registers of @thread, which will stand for a thread like @task. */
-int ff_regs_reserve(struct ff_thread *thread, struct task_struct *task);
+void ff_regs_module_init(void);
+/* Makes room for the registers of @thread. */
+int ff_regs_reserve(struct ff_thread *thread);
 /*
  * Parks the caller, which is @thread: it is still from here on. True: it has copied its registers, and may be still on
  * its processor. False: they are copied when it has left that.

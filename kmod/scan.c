@@ -16,7 +16,7 @@ static struct ff_snapshot *ff_freezing;
 static DEFINE_SPINLOCK(ff_freezing_lock); /* guards ff_freezing; outside freezer.lock */
 static struct tracepoint *ff_newtask;
 
-/* Each with room for the registers of a thread like ours, which is enough for those of 32-bit threads, too. */
+/* Each with room for its registers. */
 int ff_scan_reserve(struct ff_freezer *freezer, u32 count)
 {
 	while (count--) {
@@ -24,7 +24,7 @@ int ff_scan_reserve(struct ff_freezer *freezer, u32 count)
 
 		if (!thread)
 			return -ENOMEM;
-		if (ff_regs_reserve(thread, current)) {
+		if (ff_regs_reserve(thread)) {
 			kfree(thread);
 			return -ENOMEM;
 		}

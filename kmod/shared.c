@@ -23,7 +23,8 @@
 
 bool ff_vma_is_shmem(struct vm_area_struct *vma)
 {
-	return vma->vm_file && (vma->vm_flags & VM_SHARED) && file_inode(vma->vm_file)->i_sb->s_magic == TMPFS_MAGIC;
+	/* VM_SHARED is not there where the file was opened for reading alone. */
+	return vma->vm_file && (vma->vm_flags & VM_MAYSHARE) && file_inode(vma->vm_file)->i_sb->s_magic == TMPFS_MAGIC;
 }
 
 static int ff_shared_out_of_memory(struct ff_snapshot *snap)

@@ -6,6 +6,7 @@
 #include <linux/net.h>
 #include <net/af_unix.h>
 #include <net/inet_sock.h>
+#include <net/ipv6.h>
 #include <net/sock.h>
 #include <net/tcp.h>
 
@@ -34,13 +35,15 @@ static void ff_socket_note_inet6(struct sock *sk, struct ff_image_socket *image)
 
 	local->sin6_family = AF_INET6;
 	local->sin6_port = inet->inet_sport;
-	local->sin6_addr = sk->sk_v6_rcv_saddr;
+	local->sin6_addr = ipv6_addr_any(&sk->sk_v6_rcv_saddr) ? inet6_sk(sk)->saddr : sk->sk_v6_rcv_saddr;
+	local->sin6_scope_id = ipv6_iface_scope_id(&local->sin6_addr, sk->sk_bound_dev_if);
 	image->local_bytes = sizeof(*local);
 	if (!inet->inet_dport)
 		return;
 	peer->sin6_family = AF_INET6;
 	peer->sin6_port = inet->inet_dport;
 	peer->sin6_addr = sk->sk_v6_daddr;
+	peer->sin6_scope_id = ipv6_iface_scope_id(&peer->sin6_addr, sk->sk_bound_dev_if);
 	image->peer_bytes = sizeof(*peer);
 }
 #endif

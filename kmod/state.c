@@ -53,6 +53,8 @@ static void ff_process_note(struct ff_snapshot *snap, struct ff_process *process
 	image->oom_score_adj = task->signal->oom_score_adj;
 	if (task->signal->is_child_subreaper)
 		image->flags |= FF_PROCESS_SUBREAPER;
+	if (test_tsk_thread_flag(task, TIF_ADDR32))
+		image->flags |= FF_PROCESS_32BIT;
 	if (ff_mm_has_aio(process->space->mm))
 		image->flags |= FF_PROCESS_AIO;
 	memcpy(held->limits, task->signal->rlim, sizeof(held->limits));

@@ -124,22 +124,33 @@ void ff_track_void(struct mm_struct *mm)
 	spin_unlock_irqrestore(&ff_tracked_lock, flags);
 }
 
-void ff_track_move(struct vm_area_struct *vma, unsigned long from, unsigned long bytes)
+static void ff_track_mark(struct vm_area_struct *vma)
 {
 	unsigned long flags;
 
-	/* Entries are moved one by one, and get the bit, where the table's range is not over: 6.7 begins at its start.
-	 */
-	if ((from & ~PMD_MASK) + bytes < PMD_SIZE || ff_test_skips_hook(FF_TEST_HOOK_TRACK))
-		return;
 	spin_lock_irqsave(&ff_tracked_lock, flags);
 	if (ff_tracked_find(vma->vm_mm))
 		ff_vma_mark_soft_dirty(vma);
 	spin_unlock_irqrestore(&ff_tracked_lock, flags);
 }
 
-/* Will the kernel make one VMA of the two, and may one of them have a flag that the other lacks? Rather once too often.
- */
+void ff_track_move(struct vm_area_struct *vma, unsigned long from, unsigned long bytes)
+{
+	/* Else entries are moved one by one, and get the bit: no table's range ends there. 6.7 looks back to its start.
+	 */
+	if ((from & ~PMD_MASK) + bytes >= PMD_SIZE && !ff_test_skips_hook(FF_TEST_HOOK_TRACK))
+		ff_track_mark(vma);
+}
+
+/* The VMA at @addr, where anything is tracked. */
+static struct vm_area_struct *ff_track_find_vma(struct mm_struct *mm, unsigned long addr)
+{
+	struct vm_area_struct *vma = hash_empty(ff_tracked) ? NULL : find_vma(mm, addr);
+
+	return vma && vma->vm_start <= addr ? vma : NULL;
+}
+
+/* Will the kernel make one VMA of the two, of which one has the flag, and the other lacks it? Rather once too often. */
 static bool ff_track_join_loses(const struct vm_area_struct *left, const struct vm_area_struct *right)
 {
 	if (!((left->vm_flags ^ right->vm_flags) & VM_SOFTDIRTY) || left->vm_file != right->vm_file ||
@@ -155,31 +166,39 @@ static bool ff_track_same_flags(const struct vm_area_struct *vma, unsigned long 
 	return !((vma->vm_flags ^ flags) & ~VM_SOFTDIRTY);
 }
 
-/* The VMA at @addr, where anything is tracked. */
-struct vm_area_struct *ff_track_find_vma(struct mm_struct *mm, unsigned long addr)
+/* The VMA that they become gets the flags of @vma, or keeps those of @neighbour. */
+static void ff_track_join(const struct vm_area_struct *vma, struct vm_area_struct *neighbour)
 {
-	struct vm_area_struct *vma = hash_empty(ff_tracked) ? NULL : find_vma(mm, addr);
-
-	return vma && vma->vm_start <= addr ? vma : NULL;
-}
-
-void ff_track_modify(struct vm_area_struct *vma, const struct vm_area_struct *prev, unsigned long start,
-		     unsigned long end, unsigned long flags)
-{
-	const struct vm_area_struct *next = end == vma->vm_end ? ff_track_find_vma(vma->vm_mm, end) : NULL;
-	bool left = start == vma->vm_start && prev && prev->vm_end == start && ff_track_same_flags(prev, flags);
-	bool right = next && ff_track_same_flags(next, flags);
-
-	if ((left && ff_track_join_loses(prev, vma)) || (right && ff_track_join_loses(vma, next)))
+	if (vma->vm_flags & VM_SOFTDIRTY)
+		ff_track_mark(neighbour);
+	else
 		ff_track_void(vma->vm_mm);
 }
 
-void ff_track_extend(struct vm_area_struct *vma, unsigned long end)
+void ff_track_modify(struct mm_struct *mm, struct vm_area_struct *prev, unsigned long start, unsigned long end,
+		     unsigned long flags)
 {
-	const struct vm_area_struct *next = ff_track_find_vma(vma->vm_mm, end);
+	struct vm_area_struct *vma = ff_track_find_vma(mm, start), *next;
 
-	if (next && ff_track_same_flags(next, vma->vm_flags) && ff_track_join_loses(vma, next))
-		ff_track_void(vma->vm_mm);
+	if (!vma)
+		return;
+	next = end == vma->vm_end ? ff_track_find_vma(mm, end) : NULL;
+	if (prev && prev->vm_end == start && start == vma->vm_start && ff_track_same_flags(prev, flags) &&
+	    ff_track_join_loses(prev, vma))
+		ff_track_join(vma, prev);
+	if (next && ff_track_same_flags(next, flags) && ff_track_join_loses(vma, next))
+		ff_track_join(vma, next);
+}
+
+void ff_track_fill(struct mm_struct *mm, unsigned long start, unsigned long end)
+{
+	struct vm_area_struct *prev = ff_track_find_vma(mm, start - 1), *next = ff_track_find_vma(mm, end);
+
+	if (!prev || !next || !ff_track_same_flags(prev, next->vm_flags) || !ff_track_join_loses(prev, next))
+		return;
+	/* Which of them stays, is not ours to know. */
+	ff_track_mark(prev);
+	ff_track_mark(next);
 }
 
 /* Is this still the last snapshot of which something is known? */

@@ -37,13 +37,14 @@ void ff_track_module_exit(void);
 void ff_track_void(struct mm_struct *mm);
 /* What was mapped from @from on, @bytes of it, goes to @vma. mmap_lock held for writing, here and below. */
 void ff_track_move(struct vm_area_struct *vma, unsigned long from, unsigned long bytes);
-/* The part of @vma from @start to @end gets these flags, and is joined with its neighbours where they have the same. */
-void ff_track_modify(struct vm_area_struct *vma, const struct vm_area_struct *prev, unsigned long start,
-		     unsigned long end, unsigned long flags);
-/* @vma grows up to @end, and is joined with what begins there. */
-void ff_track_extend(struct vm_area_struct *vma, unsigned long end);
-/* The VMA at @addr. NULL as well where nothing is tracked at all. */
-struct vm_area_struct *ff_track_find_vma(struct mm_struct *mm, unsigned long addr);
+/*
+ * What is mapped from @start to @end gets these flags, and is joined with its neighbours where they have the same.
+ * @prev is in front of it, unless it is the same VMA.
+ */
+void ff_track_modify(struct mm_struct *mm, struct vm_area_struct *prev, unsigned long start, unsigned long end,
+		     unsigned long flags);
+/* Something comes between its neighbours, and they may become one. */
+void ff_track_fill(struct mm_struct *mm, unsigned long start, unsigned long end);
 
 /* May the bits of its entries be believed? As the VMA was in the stop. */
 static inline bool ff_track_trusts(const struct ff_space *space, const struct ff_vma *vma)

@@ -41,8 +41,9 @@ static void notrace ff_on_userfault_move(unsigned long ip, unsigned long parent,
 static void notrace ff_on_modify_flags(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
 				       struct ftrace_regs *regs)
 {
-	ff_track_modify((struct vm_area_struct *)ff_hook_argument(regs, 2),
-			(struct vm_area_struct *)ff_hook_argument(regs, 1), ff_hook_argument(regs, 3),
+	struct vm_area_struct *vma = (struct vm_area_struct *)ff_hook_argument(regs, 2);
+
+	ff_track_modify(vma->vm_mm, (struct vm_area_struct *)ff_hook_argument(regs, 1), ff_hook_argument(regs, 3),
 			ff_hook_argument(regs, 4), ff_hook_argument(regs, 5));
 }
 
@@ -52,7 +53,7 @@ static void notrace ff_on_modify_policy(unsigned long ip, unsigned long parent, 
 {
 	struct vm_area_struct *vma = (struct vm_area_struct *)ff_hook_argument(regs, 2);
 
-	ff_track_modify(vma, (struct vm_area_struct *)ff_hook_argument(regs, 1), ff_hook_argument(regs, 3),
+	ff_track_modify(vma->vm_mm, (struct vm_area_struct *)ff_hook_argument(regs, 1), ff_hook_argument(regs, 3),
 			ff_hook_argument(regs, 4), vma->vm_flags);
 }
 
@@ -62,21 +63,27 @@ static void notrace ff_on_extend(unsigned long ip, unsigned long parent, struct 
 {
 	struct vm_area_struct *vma = (struct vm_area_struct *)ff_hook_argument(regs, 1);
 
-	ff_track_extend(vma, vma->vm_end + ff_hook_argument(regs, 2));
+	ff_track_fill(vma->vm_mm, vma->vm_end, vma->vm_end + ff_hook_argument(regs, 2));
+}
+
+/* copy_vma(&vma, start, bytes, ...), of mremap() */
+static void notrace ff_on_copy(unsigned long ip, unsigned long parent, struct ftrace_ops *ops, struct ftrace_regs *regs)
+{
+	struct vm_area_struct *vma = *(struct vm_area_struct **)ff_hook_argument(regs, 0);
+	unsigned long start = ff_hook_argument(regs, 1);
+
+	ff_track_fill(vma->vm_mm, start, start + ff_hook_argument(regs, 2));
 }
 #else
-/* vma_merge(mm, prev, start, end, flags, ...): what is there already, or is to be there, behind @prev. */
+/* vma_merge(mm, prev, start, end, flags, ...): of what is there already, or is to be there. */
 static void notrace ff_on_merge(unsigned long ip, unsigned long parent, struct ftrace_ops *ops,
 				struct ftrace_regs *regs)
 {
-	struct vm_area_struct *prev = (struct vm_area_struct *)ff_hook_argument(regs, 1);
+	struct mm_struct *mm = (struct mm_struct *)ff_hook_argument(regs, 0);
 	unsigned long start = ff_hook_argument(regs, 2), end = ff_hook_argument(regs, 3);
-	struct vm_area_struct *vma = ff_track_find_vma((struct mm_struct *)ff_hook_argument(regs, 0), start);
 
-	if (vma)
-		ff_track_modify(vma, prev, start, end, ff_hook_argument(regs, 4));
-	else if (prev && prev->vm_end == start)
-		ff_track_extend(prev, end);
+	ff_track_modify(mm, (struct vm_area_struct *)ff_hook_argument(regs, 1), start, end, ff_hook_argument(regs, 4));
+	ff_track_fill(mm, start, end);
 }
 #endif
 
@@ -93,6 +100,7 @@ static struct ff_hook ff_track_hooks[] = {
 	{ .ops = { .func = ff_on_modify_flags, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "vma_modify_flags_uffd" },
 	{ .ops = { .func = ff_on_modify_policy, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "vma_modify_policy" },
 	{ .ops = { .func = ff_on_extend, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "vma_merge_extend" },
+	{ .ops = { .func = ff_on_copy, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "copy_vma" },
 #else
 	{ .ops = { .func = ff_on_merge, .flags = FTRACE_OPS_FL_PERMANENT }, .symbol = "vma_merge" },
 #endif

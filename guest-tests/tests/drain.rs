@@ -144,11 +144,18 @@ fn a_look_tells_what_the_writer_had_to_copy() {
         pages: u32::try_from(count).unwrap(),
         sole: 7,
     }];
-    let before = snapshot.look(&mut stretch).unwrap();
+    let sums = snapshot.look(&mut stretch).unwrap();
     assert_eq!(stretch[0].sole, 0, "nobody has written");
+    assert_eq!(
+        (sums.held, sums.sole),
+        (0, 0),
+        "who asks for stretches gets no sums"
+    );
+    let before = snapshot.look(&mut []).unwrap();
     assert_eq!(before.held, image.header.data_pages);
     assert!(target.ask().starts_with("changed"));
-    let after = snapshot.look(&mut stretch).unwrap();
+    snapshot.look(&mut stretch).unwrap();
+    let after = snapshot.look(&mut []).unwrap();
     assert_eq!(u64::from(stretch[0].sole), count, "every page was written");
     assert!(after.sole >= before.sole + count, "{before:?}, {after:?}");
     assert_eq!(snapshot.release(first, count).unwrap().sole, count);

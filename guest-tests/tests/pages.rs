@@ -5,10 +5,11 @@ use std::os::unix::fs::FileExt as _;
 use std::thread::sleep;
 use std::time::Duration;
 
-use guest_tests::device::{Device, Snapshot};
+use guest_tests::device::{Device, How, Snapshot};
+use guest_tests::held::Held;
 use guest_tests::image::Image;
 use guest_tests::knob::Knob;
-use guest_tests::memory::pagemap;
+use guest_tests::memory::{Live, Memory, pagemap};
 use guest_tests::target::Target;
 use snap_common::abi;
 
@@ -294,4 +295,27 @@ fn the_flags_say_what_kind_it_is() {
     assert_eq!(flags("system_v"), access | abi::VMA_SHARED | abi::VMA_SHMEM);
     assert_eq!(flags("ring"), access | abi::VMA_SHARED | abi::VMA_INTERNAL);
     assert_eq!(flags("cow_file"), access);
+}
+
+/// Who maps shared memory only to read it has no right to write, and the kernel hardly tells that it is shared.
+#[test]
+fn shared_memory_that_is_only_read_is_of_the_instant() {
+    let mut target = Target::spawn("reader", &[]);
+    let (pid, start, pages) = (target.pid(), target.at("start"), target.at("pages"));
+    for arm in [abi::ARM_EAGER, abi::ARM_LAZY, abi::ARM_PUD] {
+        let word = |memory: &dyn Memory, page: u64| memory.word(pid, start + page * 4096);
+        let before = word(&Live, 0);
+        let how = How {
+            arm,
+            ..How::default()
+        };
+        let held = Held::begin(pid, how);
+        target.ask();
+        assert_eq!(word(&Live, 0), before + 1);
+        let snapshot = held.release();
+        let image = Image::open(&snapshot.file);
+        for page in 0..pages {
+            assert_eq!(word(&image, page), before + page, "page {page}, {how:?}");
+        }
+    }
 }

@@ -315,25 +315,34 @@ impl Snapshot {
         Ok(release)
     }
 
-    /// `FF_IOC_LOOK`: who has the pages that are held. Fills in `sole` of every stretch.
+    /// `FF_IOC_LOOK`: how many pages are held, in all.
+    ///
+    /// # Errors
+    ///
+    /// When the caller is told to end.
+    pub fn look(&self) -> io::Result<abi::Look> {
+        let mut look = abi::Look::default();
+        // SAFETY: IOC_LOOK reads and writes one `struct ff_look`, which `look` is, and which outlives the call; it has no stretches.
+        unsafe { ioctl(&self.file, abi::IOC_LOOK, &raw mut look) }?;
+        Ok(look)
+    }
+
+    /// `FF_IOC_LOOK`: who has the pages of these stretches. Fills in their `sole`.
     ///
     /// # Errors
     ///
     /// When a stretch is not within the data pages.
-    pub fn look(&self, stretches: &mut [abi::Stretch]) -> io::Result<abi::Look> {
-        let mut look = abi::Look::default();
+    pub fn look_at(&self, stretches: &mut [abi::Stretch]) -> io::Result<()> {
         for some in stretches.chunks_mut(abi::MAX_STRETCHES as usize) {
-            look.stretches = some.as_mut_ptr() as u64;
-            look.count = u32::try_from(some.len()).unwrap_or(0);
-            // SAFETY: IOC_LOOK reads and writes one `struct ff_look`, which `look` is, and `count` stretches, which `some` has;
-            // both outlive the call.
+            let mut look = abi::Look {
+                stretches: some.as_mut_ptr() as u64,
+                count: u32::try_from(some.len()).unwrap_or(0),
+                ..abi::Look::default()
+            };
+            // SAFETY: as above, and there are `count` stretches, which `some` has and which outlive the call.
             unsafe { ioctl(&self.file, abi::IOC_LOOK, &raw mut look) }?;
         }
-        if stretches.is_empty() {
-            // SAFETY: as above, and there are no stretches.
-            unsafe { ioctl(&self.file, abi::IOC_LOOK, &raw mut look) }?;
-        }
-        Ok(look)
+        Ok(())
     }
 
     /// Maps `bytes` bytes from `offset` on, both multiples of a page.

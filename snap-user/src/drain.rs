@@ -154,7 +154,7 @@ fn judge<M>(
 
 /// Of all pages, those that only the image has, or had when they were let go; not those that were copied from the start.
 fn broken(snapshot: &Snapshot, freed: &Freed) -> u64 {
-    let held = snapshot.look(&mut []).map_or(0, |look| look.sole);
+    let held = snapshot.look().map_or(0, |look| look.sole);
     (held + freed.sole()).saturating_sub(snapshot.take().counts.pages_copied)
 }
 

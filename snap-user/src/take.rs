@@ -86,7 +86,8 @@ pub async fn take(request: &Request) -> anyhow::Result<Report> {
     }
 }
 
-fn keeps_the_image(error: &anyhow::Error) -> bool {
+/// Is the image whole, and there, in spite of it?
+pub(crate) fn keeps_the_image(error: &anyhow::Error) -> bool {
     let stream = match error.downcast_ref() {
         Some(DrainError::Stream(stream)) => Some(stream),
         _ => error.downcast_ref(),

@@ -4,6 +4,7 @@
 //! - `mremap`: one region takes another's place, and whole page tables move.
 //! - `short`: the same with half of what a page table maps, and nothing in the other half.
 //! - `joined`: what takes a place there becomes one mapping with what is in front of it.
+//! - `filled`: what takes a place there becomes one mapping with what is in front of it and behind.
 //! - `userfault`: pages are written, swapped out, and moved to where there were none. `moved 0` where the kernel cannot.
 //! - `fork`: a child has the same pages, but for every other one, which this process has written since. Acts at once.
 //! - `same`: every page of a region that KSM may merge gets the same content.
@@ -40,6 +41,10 @@ fn main() {
             Box::new(move || join(from, to))
         }
         "userfault" => register(from, to),
+        "filled" => {
+            fill(to, 2);
+            Box::new(move || fill_gap(from, to))
+        }
         "fork" => Box::new(|| 0),
         "swapped" => Box::new(move || swap(from)),
         "same" => {
@@ -135,6 +140,16 @@ fn join(from: usize, to: usize) -> usize {
     let moved = remap(to, from + TABLE, TABLE);
     protect(from, TABLE);
     moved
+}
+
+/// Moves two page tables, but for a page in the first of them; and then that.
+fn fill_gap(from: usize, to: usize) -> usize {
+    let (first, whole) = (TABLE / 2, 2 * TABLE);
+    remap(from, to, first);
+    let behind = first + PAGE;
+    remap(from + behind, to + behind, whole - behind);
+    remap(from + first, to + first, PAGE);
+    whole / PAGE
 }
 
 /// Small pages at the end of the heap, which can grow.

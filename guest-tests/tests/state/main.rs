@@ -3,6 +3,7 @@
 mod descriptors;
 mod faults;
 mod many;
+mod narrow;
 mod posture;
 mod restless;
 

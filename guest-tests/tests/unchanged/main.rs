@@ -250,9 +250,11 @@ fn half_of_what_a_table_maps_is_not_unchanged_where_it_was_moved() {
 #[test]
 fn what_was_moved_there_and_joined_is_not_unchanged() {
     let act = |target: &mut Target| -> Option<Guard> { Some(Box::new(moved(target)?)) };
-    assert_eq!(wrong_after("joined", |_| (), act), Some(0));
-    let _knob = Knob::set("test_no_hook", JOIN);
-    assert!(wrong_after("joined", |_| (), act) >= Some(500));
+    for how in ["joined", "filled"] {
+        assert_eq!(wrong_after(how, |_| (), act), Some(0), "{how}");
+        let _knob = Knob::set("test_no_hook", JOIN);
+        assert!(wrong_after(how, |_| (), act) >= Some(500), "{how}");
+    }
 }
 
 /// The kernel may bring a page in that can be written to, without the bit that says so. What is pinned then, a device writes to unseen.

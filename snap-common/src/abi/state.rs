@@ -80,6 +80,8 @@ pub const PROCESS_KEYRINGS: u32 = 1 << 1;
 pub const PROCESS_PARTIAL: u32 = 1 << 2;
 /// `PR_SET_CHILD_SUBREAPER`.
 pub const PROCESS_SUBREAPER: u32 = 1 << 3;
+/// Words of its auxiliary vector have 32 bits; registers are those of 64 bits all the same.
+pub const PROCESS_32BIT: u32 = 1 << 4;
 /// It is closed on `execve()`.
 pub const FD_CLOEXEC: u32 = 1 << 0;
 /// `text` was read after the instant, and is not what it was before it.

@@ -215,6 +215,7 @@ pub fn of_the_mirror() -> BTreeMap<String, u64> {
         PROCESS_KEYRINGS,
         PROCESS_PARTIAL,
         PROCESS_SUBREAPER,
+        PROCESS_32BIT,
         FD_CLOEXEC,
         NOTE_TEXT_LATE,
         NOTE_TEXT_CUT,

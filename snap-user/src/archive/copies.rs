@@ -122,11 +122,12 @@ impl Copies {
 }
 
 /// What a mapping has if it is the vDSO of a process of 64 bits: that is the same in all of those, and never changes. Those of 32 bits have
-/// another one, which is not ours to read; and the auxiliary vector, of words of 32 bits, then names no address of this one.
+/// another one, which is not ours to read.
 pub(super) fn vdso(image: &Image, process: &abi::ImageProcess, vma: &abi::ImageVma) -> Option<Bytes> {
     static OURS: LazyLock<Option<Bytes>> = LazyLock::new(|| own_vdso().map(Bytes::from));
-    let is_vdso =
-        image.text(vma.path) == VDSO && auxv(image, process).contains(&(libc::AT_SYSINFO_EHDR, vma.start));
+    let is_vdso = process.flags & abi::PROCESS_32BIT == 0
+        && image.text(vma.path) == VDSO
+        && auxv(image, process).contains(&(libc::AT_SYSINFO_EHDR, vma.start));
     let ours = OURS.as_ref().filter(|_| is_vdso)?;
     (ours.len() as u64 == vma.end - vma.start).then(|| ours.clone())
 }

@@ -56,7 +56,7 @@ pub fn notes(
         if number == 0 {
             add(NT_PRPSINFO, &prpsinfo(process, state, thread));
             add(NT_SIGINFO, &[0; SIGINFO_BYTES]); // no signal stopped it
-            add(NT_AUXV, auxv(image.blob(process.auxv)));
+            add(NT_AUXV, &auxv(&state.auxv));
             add(NT_FILE, &files(image, process));
         }
         for (kind, bytes) in sets.iter().filter(|(kind, _)| *kind != NT_PRSTATUS) {
@@ -161,12 +161,11 @@ fn xsave_layout(xstate: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// The vector up to its end, behind which the kernel's buffer has zeros.
-fn auxv(whole: &[u8]) -> &[u8] {
-    const ENTRY: usize = 16;
-    let entries = whole.chunks_exact(ENTRY);
-    let before = entries.take_while(|entry| entry[..8] != [0; 8]).count();
-    &whole[..whole.len().min((before + 1) * ENTRY)]
+/// Its words have 64 bits in a core of 64 bits, whatever the process has.
+fn auxv(pairs: &[(u64, u64)]) -> Vec<u8> {
+    let end = (0, 0);
+    let words = pairs.iter().chain([&end]).flat_map(|(kind, value)| [kind, value]);
+    words.flat_map(|word| word.to_le_bytes()).collect()
 }
 
 /// Which file lies where: debuggers read from the files what the core leaves out.

@@ -196,7 +196,12 @@ fn layout(process: &abi::ImageProcess) -> Layout {
 
 /// Up to `AT_NULL`.
 pub(super) fn auxv(image: &Image, process: &abi::ImageProcess) -> Vec<(u64, u64)> {
-    let words = image.records::<u64>(process.auxv);
+    let words = if process.flags & abi::PROCESS_32BIT == 0 {
+        image.records::<u64>(process.auxv)
+    } else {
+        let words = image.records::<u32>(process.auxv);
+        words.into_iter().map(u64::from).collect()
+    };
     let pairs = words.as_chunks().0.iter().map(|[kind, value]| (*kind, *value));
     pairs.take_while(|(kind, _)| *kind != 0).collect()
 }

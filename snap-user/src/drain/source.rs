@@ -68,7 +68,7 @@ impl ImageSource for Source {
     }
 
     fn look(&self, stretches: &mut [Stretch]) -> io::Result<()> {
-        self.snapshot.look(stretches).map(drop)
+        self.snapshot.look_at(stretches)
     }
 
     fn release(&self, page: u64, pages: u64) -> io::Result<()> {

@@ -18,7 +18,7 @@ pub(super) async fn memory(snapshot: Arc<Snapshot>, limit: Option<u64>, stop: Ca
     };
     loop {
         let looking = Arc::clone(&snapshot);
-        let looked = tokio::task::spawn_blocking(move || looking.look(&mut [])).await;
+        let looked = tokio::task::spawn_blocking(move || looking.look()).await;
         let held = match looked {
             Ok(Ok(look)) => look.sole * PAGE,
             Ok(Err(error)) => {

@@ -281,7 +281,8 @@ impl Sink {
         written.map_err(|source| self.failed(source))
     }
 
-    /// That was all: gives it its name. A pipeline does so by itself; this is for what somebody else wrote. Where it fails, nothing is left.
+    /// That was all: gives it its name. A pipeline does so by itself; this is for what somebody else wrote. Where it fails, nothing is left
+    /// but what [`OutputError::Rename`] names.
     ///
     /// # Errors
     ///

@@ -30,7 +30,7 @@ use crate::stream::progress::Progress;
 use crate::stream::progress::show::show;
 use crate::stream::sink::Destination;
 use crate::stream::{Cancel, StreamError, Writer, pipeline};
-use crate::take::{Interrupts, open};
+use crate::take::{Interrupts, keeps_the_image, open};
 
 /// `freezeframe flatten`.
 #[derive(Clone, Debug, Args)]
@@ -69,10 +69,10 @@ pub async fn run(args: &FlattenArgs) -> anyhow::Result<Exit> {
         never = show(|| progress.total().map(|_| progress.snapshot())) => never,
         name = interrupts.wait() => {
             cancel.cancel();
-            if work.await.is_err() {
-                anyhow::bail!("{name}; nothing was written");
+            match work.await {
+                Err(error) if !keeps_the_image(&error) => anyhow::bail!("{name}; nothing was written"),
+                done => done,
             }
-            Ok(())
         }
     };
     done?;

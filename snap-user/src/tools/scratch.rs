@@ -56,7 +56,7 @@ impl Scratch {
         for (path, partial) in std::mem::take(&mut state.files) {
             if let Err(error) = self.go_on(&path).and_then(|()| partial.finish()) {
                 remove(&named);
-                return Err(error); // the others go as they are dropped
+                return Err(put_away(error)); // the others go as they are dropped
             }
             named.push(path);
         }
@@ -84,6 +84,21 @@ impl Scratch {
     }
 }
 
+/// One that has no name is of no use without the others.
+fn put_away(error: OutputError) -> OutputError {
+    match error {
+        OutputError::Rename {
+            path,
+            partial,
+            source,
+        } => {
+            remove(&[partial]);
+            OutputError::Write { path, source }
+        }
+        other => other,
+    }
+}
+
 fn remove(paths: &[PathBuf]) {
     for path in paths {
         if let Err(error) = std::fs::remove_file(path) {
@@ -107,7 +122,7 @@ pub fn raise_descriptor_limit() {
 mod tests {
     use std::fs;
 
-    use super::{Left, Scratch};
+    use super::{Left, OutputError, Scratch};
 
     fn names(folder: &std::path::Path) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(folder)
@@ -138,6 +153,21 @@ mod tests {
         assert_eq!(names(folder.path()), ["a", "b"]);
         assert_eq!(scratch.abandon(), Left::Whole);
         assert_eq!(names(folder.path()), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_cannot_have_its_name_goes_with_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, gone) = (folder.path().join("a"), folder.path().join("gone"));
+        fs::create_dir(&gone).unwrap();
+        let scratch = Scratch::default();
+        scratch.create(&a).unwrap();
+        scratch.create(&gone.join("b")).unwrap();
+        let away = folder.path().join("elsewhere");
+        fs::rename(&gone, &away).unwrap();
+        let error = scratch.finish().unwrap_err();
+        assert!(matches!(error, OutputError::Write { .. }), "{error}");
+        assert_eq!(names(folder.path()), ["elsewhere"]);
     }
 
     #[test]

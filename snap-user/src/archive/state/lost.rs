@@ -211,6 +211,14 @@ fn of_socket(image: &Image, file: &abi::ImageFile, open: &OpenFile, say: &mut im
     }
 }
 
+/// Debuggers read unwritten pages of private mappings from their files.
+fn is_of_a_nameless_file(image: &Image, vma: &abi::ImageVma) -> bool {
+    let pages: u64 = image.runs_of(vma).iter().map(|run| u64::from(run.pages)).sum();
+    vma.flags & abi::VMA_SHARED == 0
+        && image.text(vma.path).ends_with(" (deleted)")
+        && pages * PAGE < vma.end - vma.start
+}
+
 fn of_mappings(image: &Image, process: &abi::ImageProcess, missing: &mut Vec<String>) {
     for vma in image.vmas_of(process) {
         let range = format!("{:#x}-{:#x} {}", vma.start, vma.end, image.text(vma.path));
@@ -218,6 +226,10 @@ fn of_mappings(image: &Image, process: &abi::ImageProcess, missing: &mut Vec<Str
         let special = vma.flags & abi::VMA_SPECIAL != 0 && vdso(image, process, vma).is_none();
         let of_a_file = vma.flags & (abi::VMA_SHARED | elsewhere) == abi::VMA_SHARED;
         for (is, sentence) in [
+            (
+                is_of_a_nameless_file(image, vma),
+                "its unwritten pages, of a file that has no name any more",
+            ),
             (vma.flags & abi::VMA_DEVICE != 0, "device memory"),
             (special, "the kernel's own pages"),
             (
