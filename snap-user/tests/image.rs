@@ -1,10 +1,13 @@
 //! Images made by hand: what is damaged is refused, and what is sound becomes an archive of cores that hold what they should.
 
+use std::cell::RefCell;
 use std::io::Read as _;
 
+use bytes::Bytes;
 use freezeframe::archive::members::ToWriter;
 use freezeframe::archive::order::Order;
 use freezeframe::archive::write::{Archive, Facts};
+use freezeframe::device::ImageSource;
 use freezeframe::image::{Image, ImageError};
 use object::Endianness;
 use object::elf::{FileHeader64, NT_FILE, NT_PRSTATUS, PT_LOAD, PT_NOTE};
@@ -30,6 +33,8 @@ fn bytes_of<T: Copy>(record: &T) -> &[u8] {
 struct Draft {
     header: abi::ImageHeader,
     process: abi::ImageProcess,
+    /// Further ones, without threads.
+    others: Vec<abi::ImageProcess>,
     vmas: Vec<abi::ImageVma>,
     runs: Vec<abi::ImageRun>,
     blobs: Vec<u8>,
@@ -50,6 +55,7 @@ impl Draft {
         Self {
             header,
             process,
+            others: Vec::new(),
             vmas: Vec::new(),
             runs: Vec::new(),
             blobs: Vec::new(),
@@ -115,7 +121,8 @@ impl Draft {
             }
         };
         let mut header = self.header;
-        header.processes = table(vec![bytes_of(&self.process)], size_of::<abi::ImageProcess>());
+        let processes = std::iter::once(&self.process).chain(&self.others);
+        header.processes = table(processes.map(bytes_of).collect(), size_of::<abi::ImageProcess>());
         header.threads = table(vec![bytes_of(&thread)], size_of::<abi::ImageThread>());
         header.vmas = table(
             self.vmas.iter().map(bytes_of).collect(),
@@ -347,6 +354,70 @@ fn a_vdso_is_there_where_it_is_the_one_that_we_know() {
             "{what}: {missing}"
         );
     }
+}
+
+/// How pages are asked for: the first, how many, and whether for the last time.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    Again(u64, usize),
+    Last(u64, usize),
+}
+
+/// An image that takes down which pages are asked for.
+struct Watched<'a> {
+    image: &'a [u8],
+    data_offset: u64,
+    asked: RefCell<Vec<Asked>>,
+}
+
+impl ImageSource for Watched<'_> {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        self.image.read_exact_at(buffer, offset)
+    }
+
+    fn pages(&self, offset: u64, bytes: usize) -> std::io::Result<Bytes> {
+        let page = (offset - self.data_offset) / PAGE;
+        self.asked.borrow_mut().push(Asked::Again(page, bytes / 4096));
+        self.image.pages(offset, bytes)
+    }
+
+    fn last_pages(&self, offset: u64, bytes: usize, page: u64) -> std::io::Result<Bytes> {
+        self.asked.borrow_mut().push(Asked::Last(page, bytes / 4096));
+        self.image.pages(offset, bytes)
+    }
+}
+
+#[test]
+fn what_several_have_is_let_go_when_it_is_written_for_the_last_time() {
+    let shared = |process: abi::ImageProcess| {
+        let mut draft =
+            Draft::new()
+                .vma(0, 3, READ_WRITE, "", &[(0, 3, 0)])
+                .vma(10, 3, READ_WRITE, "", &[(0, 3, 0)]);
+        // The same pages at two addresses, of which one process has the first.
+        draft.runs[1].page = 0;
+        draft.pages = 3;
+        draft.process.vma_count = 1;
+        draft.others = vec![process];
+        let bytes = draft.build();
+        let image = read(&bytes).unwrap();
+        let source = Watched {
+            image: &bytes,
+            data_offset: image.header.data_offset,
+            asked: RefCell::default(),
+        };
+        let archive = Archive::new(&image, &source, None, Order::Address, facts()).unwrap();
+        archive.write(ToWriter(Vec::new())).unwrap();
+        source.asked.into_inner()
+    };
+    let other = |vma_count| abi::ImageProcess {
+        pid: 43,
+        thread_count: 0,
+        vma_count,
+        ..zeroed()
+    };
+    assert_eq!(shared(other(1)), [Asked::Last(0, 3)]);
+    assert_eq!(shared(other(2)), [Asked::Again(0, 3), Asked::Last(0, 3)]);
 }
 
 #[test]

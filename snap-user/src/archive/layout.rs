@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::elsewhere::Elsewhere;
 use super::head::{PAGE, Segment};
 use super::manifest::Pages;
+use super::share::{self, Claim, Shares};
 
 /// What is streamed together, and let go together: what one page table maps, or one huge page.
 pub const UNIT: u64 = 2 << 20;
@@ -31,8 +32,6 @@ pub enum What {
     Data {
         /// Its index.
         page: u64,
-        /// Whether it is let go when it is written.
-        after: After,
     },
     /// In this core: a copy of a file's pages, by its number.
     Copied(usize),
@@ -51,7 +50,7 @@ pub enum What {
 pub enum After {
     /// It is let go.
     Release,
-    /// It is still needed.
+    /// It is written once more.
     Keep,
 }
 
@@ -130,6 +129,7 @@ impl Layout {
                 layout.place(first, *flags, piece, offset);
             }
         }
+        layout.parts = keep_until_the_last(&layout.parts);
         layout
     }
 
@@ -157,8 +157,8 @@ impl Layout {
     fn push(&mut self, piece: &Piece) {
         let bytes = piece.extent.bytes;
         self.data_bytes += bytes;
-        let (page, after) = match piece.extent.what {
-            What::Data { page, after } => (page, after),
+        let page = match piece.extent.what {
+            What::Data { page } => page,
             What::Copied(index) => {
                 self.pages.here += bytes / PAGE;
                 self.parts.push(Part::Copied(index));
@@ -171,19 +171,16 @@ impl Layout {
         };
         self.pages.here += bytes / PAGE;
         if let Some(Part::Pages {
-            page: first,
-            pages,
-            after: last,
+            page: first, pages, ..
         }) = self.parts.last_mut()
             && *first + *pages == page
-            && *last == after
         {
             *pages += bytes / PAGE;
         } else {
             self.parts.push(Part::Pages {
                 page,
                 pages: bytes / PAGE,
-                after,
+                after: After::Release,
             });
         }
     }
@@ -253,6 +250,43 @@ impl Piece {
     }
 }
 
+/// What a process has at several addresses is written as often, and let go with the last of them.
+fn keep_until_the_last(parts: &[Part]) -> Vec<Part> {
+    let claims: Vec<_> = parts.iter().zip(0..).filter_map(claim).collect();
+    let shares = Shares::new(claims);
+    let mut cut = Vec::with_capacity(parts.len());
+    for (part, turn) in parts.iter().zip(0..) {
+        let Some(claim) = claim((part, turn)) else {
+            cut.push(*part);
+            continue;
+        };
+        let mut page = claim.page;
+        for part in shares.parts(claim) {
+            let (pages, after) = match part {
+                share::Part::Alone { pages } | share::Part::Here { pages } => (pages, After::Release),
+                share::Part::There { pages, .. } => (pages, After::Keep),
+            };
+            cut.push(Part::Pages { page, pages, after });
+            page += pages;
+        }
+    }
+    cut
+}
+
+/// The pages of a part, as if each part were a core: the last one counts.
+fn claim((part, turn): (&Part, u32)) -> Option<Claim> {
+    match *part {
+        Part::Pages { page, pages, .. } => Some(Claim {
+            page,
+            pages,
+            turn,
+            pid: 0,
+            vaddr: 0,
+        }),
+        Part::Copied(_) | Part::Zeros { .. } => None,
+    }
+}
+
 /// Cuts data where their units end, if those have an order, and finds the holes that are written.
 fn cut(extents: &[Extent], scores: &Scores, hole: u64) -> Vec<Piece> {
     let mut pieces = Vec::with_capacity(extents.len());
@@ -289,9 +323,8 @@ pub fn units(extent: Extent) -> impl Iterator<Item = Extent> {
         (at < end).then(|| {
             let next = end.min((at / UNIT + 1) * UNIT);
             let what = match extent.what {
-                What::Data { page, after } => What::Data {
+                What::Data { page } => What::Data {
                     page: page + (at - extent.vaddr) / PAGE,
-                    after,
                 },
                 other => other,
             };
@@ -313,10 +346,7 @@ mod tests {
     use crate::archive::head::PAGE;
 
     fn data(page: u64) -> What {
-        What::Data {
-            page,
-            after: After::Release,
-        }
+        What::Data { page }
     }
 
     fn mapped(start: u64, parts: &[(u64, What)]) -> Mapped {
@@ -404,6 +434,28 @@ mod tests {
             })
             .collect();
         assert_eq!(firsts, [(512, 512), (0, 512), (1024, 512)]);
+    }
+
+    #[test]
+    fn what_a_process_has_twice_is_let_go_with_the_last() {
+        let mappings = [
+            mapped(0x10_0000, &[(4, data(0))]),
+            mapped(0x20_0000, &[(4, data(2))]),
+        ];
+        let layout = Layout::new(&mappings, &Scores::new());
+        let parts = [
+            (0, After::Release),
+            (2, After::Keep),
+            (2, After::Release),
+            (4, After::Release),
+        ];
+        let parts = parts.map(|(page, after)| Part::Pages {
+            page,
+            pages: 2,
+            after,
+        });
+        assert_eq!(layout.parts, parts);
+        assert_eq!(layout.data_bytes, 8 * PAGE);
     }
 
     #[test]

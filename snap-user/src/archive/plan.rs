@@ -5,7 +5,7 @@ use snap_common::abi;
 
 use super::elsewhere::{Elsewhere, Place};
 use super::head::PAGE;
-use super::layout::{After, Extent, Mapped, What};
+use super::layout::{Extent, Mapped, What};
 use super::manifest::Manifest;
 use super::share::{Claim, Part, Shares};
 use crate::image::Image;
@@ -194,8 +194,7 @@ impl<'a> Plan<'a> {
             let mut page = run.page;
             for part in self.shares.parts(claim) {
                 let (pages, what) = match part {
-                    Part::Alone { pages } => (pages, data(page, After::Release)),
-                    Part::Here { pages } => (pages, data(page, After::Keep)),
+                    Part::Alone { pages } | Part::Here { pages } => (pages, What::Data { page }),
                     Part::There { pages, pid, vaddr } => {
                         let there = elsewhere(at, pages * PAGE, pid, vaddr, Place::SameArchive);
                         (pages, What::Elsewhere(there))
@@ -223,10 +222,6 @@ impl<'a> Plan<'a> {
         })
         .collect()
     }
-}
-
-const fn data(page: u64, after: After) -> What {
-    What::Data { page, after }
 }
 
 const fn elsewhere(vaddr: u64, bytes: u64, pid_there: i32, vaddr_there: u64, place: Place) -> Elsewhere {

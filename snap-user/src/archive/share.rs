@@ -32,7 +32,7 @@ pub enum Part {
         /// How many pages.
         pages: u64,
     },
-    /// Several have it, and it is written here: it is still to be there for the others of the same process.
+    /// Several have it, and it is written here, for each address that this process has it at.
     Here {
         /// How many pages.
         pages: u64,

@@ -45,13 +45,11 @@ impl Source {
     }
 }
 
+/// Pages that are needed once more are copied, as the trait does by itself: those that are mapped cannot be let go, and whoever writes the
+/// copy may still be at it when the last piece with them is done.
 impl ImageSource for Source {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.snapshot.read_exact_at(buffer, offset)
-    }
-
-    fn pages(&self, offset: u64, bytes: usize) -> io::Result<Bytes> {
-        self.snapshot.pages(offset, bytes)
     }
 
     fn last_pages(&self, offset: u64, bytes: usize, page: u64) -> io::Result<Bytes> {
