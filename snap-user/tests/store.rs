@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use freezeframe::stream::compress::Compression;
+use freezeframe::stream::encrypt::Encryption;
 use freezeframe::stream::open::{Keys, Location, open_with};
 use freezeframe::stream::options::StreamOptions;
 use freezeframe::stream::progress::{Progress, Stage};
@@ -20,7 +21,7 @@ use self::conditions::Conditions;
 
 const OPTIONS: StreamOptions = StreamOptions {
     compression: Compression::None,
-    encryption: freezeframe::stream::encrypt::Encryption::None,
+    encryption: Encryption::None,
     rate: None,
 };
 
@@ -254,4 +255,30 @@ async fn a_condition_holds_where_the_store_knows_it() {
     let (stored, asked) = store(Conditions::Unknown).await;
     stored.unwrap();
     assert_eq!(asked.conditions().last().map(String::as_str), Some(""));
+}
+
+#[tokio::test]
+async fn parts_are_as_large_as_needed_where_the_size_is_known_before_the_first_byte() {
+    let key = age::x25519::Identity::generate().to_public().to_string();
+    let encrypted = StreamOptions {
+        encryption: Encryption::Recipients(vec![key.parse().unwrap()]),
+        ..OPTIONS
+    };
+    for options in [OPTIONS, encrypted] {
+        let (settings, asked) = conditions::serve(Conditions::Met).await;
+        let sink = sink(&settings, "image").await.unwrap();
+        let progress = Arc::new(Progress::new());
+        let (mut writer, pipeline) = pipeline(&options, sink, Arc::clone(&progress), Cancel::new());
+        // The pipeline runs by now, and nobody knows yet how much will come.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        progress.set_total(140 << 30);
+        let bytes = Bytes::from(noise(1 << 20));
+        tokio::task::spawn_blocking(move || {
+            (0..20).for_each(|_| writer.send(bytes.clone()).unwrap());
+            writer.finish().unwrap();
+        });
+        pipeline.await.unwrap();
+        let parts = asked.parts();
+        assert!(parts.len() == 2 && parts[1] >= 16 << 20, "{parts:?}");
+    }
 }

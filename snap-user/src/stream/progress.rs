@@ -79,8 +79,8 @@ impl Progress {
         Self::default()
     }
 
-    /// How large the archive will be, before compression. Known before the pipeline starts, it is also what the parts of a large upload
-    /// are sized by.
+    /// How large the archive will be, before compression. Known before its first piece, it is also what the parts of a large upload are
+    /// sized by.
     pub fn set_total(&self, bytes: u64) {
         self.total.store(bytes, Relaxed);
     }

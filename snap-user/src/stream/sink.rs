@@ -271,6 +271,13 @@ impl Place {
 }
 
 impl Sink {
+    /// How much is to come, where that is known by now: an encryptor begins before the archive is laid out.
+    fn expect(&mut self, total: Option<u64>) {
+        if let Place::Object(upload) = &mut self.place {
+            upload.expect(total);
+        }
+    }
+
     /// Takes some. Dropped in the middle, the sink is good for [`Self::abort`] only.
     async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), StreamError> {
         let written = match &mut self.place {
@@ -320,9 +327,6 @@ pub(super) async fn run(
     progress: Arc<Progress>,
     stop: Cancel,
 ) -> Result<u64, Ended> {
-    if let Place::Object(upload) = &mut sink.place {
-        upload.expect(progress.total());
-    }
     let filled = tokio::select! {
         filled = fill(&mut sink, inlet, &progress) => filled,
         () = stop.cancelled() => Err(Ended::Neighbour),
@@ -358,6 +362,7 @@ async fn fill(sink: &mut Sink, mut inlet: Inlet, progress: &Progress) -> Result<
                 inlet.try_recv()
             };
         }
+        sink.expect(progress.total());
         sink.write(pieces).await?;
         progress.advance(Stage::Write, bytes);
         written += bytes;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
@@ -28,6 +29,7 @@ pub enum Conditions {
 pub struct Asked {
     completions: Arc<Mutex<Vec<String>>>,
     aborts: Arc<AtomicUsize>,
+    parts: Arc<Mutex<Vec<usize>>>,
     creation: Arc<Notify>,
 }
 
@@ -40,6 +42,13 @@ impl Asked {
     /// How many uploads were aborted.
     pub fn aborts(&self) -> usize {
         self.aborts.load(Ordering::SeqCst)
+    }
+
+    /// The bytes of each part, smallest first: they may come in any order.
+    pub fn parts(&self) -> Vec<usize> {
+        let mut parts = self.parts.lock().unwrap().clone();
+        parts.sort_unstable();
+        parts
     }
 
     /// Waits until an upload is being made.
@@ -75,13 +84,18 @@ async fn answer(
     method: Method,
     uri: Uri,
     headers: HeaderMap,
+    body: Body,
 ) -> Response {
     match (
         method.as_str(),
         uri.query().is_some_and(|query| query.contains("uploadId=")),
     ) {
         ("HEAD", _) => StatusCode::NOT_FOUND.into_response(),
-        ("PUT", true) => [("etag", "\"part\"")].into_response(),
+        ("PUT", true) => {
+            let part = to_bytes(body, usize::MAX).await.unwrap();
+            asked.parts.lock().unwrap().push(part.len());
+            [("etag", "\"part\"")].into_response()
+        }
         ("DELETE", true) => {
             asked.aborts.fetch_add(1, Ordering::SeqCst);
             StatusCode::NO_CONTENT.into_response()
