@@ -1,6 +1,6 @@
 //! Is there room for the copies? Every page that a target writes to while its snapshot is open is kept twice. The module
-//! looks at the whole machine; here we look at the targets' memory cgroups, which are charged with the copies, and make
-//! room where that is wished.
+//! looks at the whole machine; here we look at the targets' memory cgroups, which are charged with the copies of private
+//! memory, and make room where that is wished.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -64,7 +64,8 @@ fn group_of(pid: i32) -> Option<PathBuf> {
     Some(Path::new(CGROUPS).join(path))
 }
 
-/// What may have to be kept twice.
+/// What may have to be kept twice at the cost of the cgroup. Shared memory is not: its copies are the module's own, which charges them to no
+/// cgroup (`ff_shared_reserve` allocates without `__GFP_ACCOUNT`), and each process that maps it would count it once more.
 fn private_bytes(pid: i32) -> Option<u64> {
     // The process's name need not be text.
     let status = fs::read(format!("/proc/{pid}/status")).ok()?;
@@ -72,7 +73,7 @@ fn private_bytes(pid: i32) -> Option<u64> {
 }
 
 fn status_bytes(status: &str) -> u64 {
-    ["RssAnon:", "RssShmem:", "VmSwap:"]
+    ["RssAnon:", "VmSwap:"]
         .iter()
         .filter_map(|name| status.lines().find_map(|line| line.strip_prefix(name)))
         .filter_map(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok())
@@ -101,9 +102,9 @@ mod tests {
     use super::{cache_bytes, status_bytes};
 
     #[test]
-    fn private_memory_is_resident_or_swapped() {
+    fn private_memory_is_resident_or_swapped_and_never_shared() {
         let status = "Name:\tx\nVmRSS:\t  900 kB\nRssAnon:\t     100 kB\nRssFile:\t  700 kB\nRssShmem:\t  20 kB\nVmSwap:\t   3 kB\n";
-        assert_eq!(status_bytes(status), 123 * 1024);
+        assert_eq!(status_bytes(status), 103 * 1024);
         assert_eq!(status_bytes("Name:\tkthreadd\n"), 0);
     }
 
