@@ -9,10 +9,13 @@ use super::share::{self, Claim, Shares};
 
 /// What is streamed together, and let go together: what one page table maps, or one huge page.
 pub const UNIT: u64 = 2 << 20;
-/// So many segments a debugger opens at once; with more, small holes are written as zeros.
+/// Each hole makes a segment more, and so many of them a debugger opens at once: where there are more small holes, some are written as
+/// zeros. What else makes segments cannot be helped: mappings, large holes, the order of streaming.
 const SEGMENTS: usize = 8192;
-/// Up to how many pages those holes may have: the first that makes the segments few enough.
+/// Up to how many pages the written ones have: the first that leaves few enough.
 const HOLES: [u64; 5] = [0, 1, 4, 16, 64];
+/// No hole above this is ever written.
+const SMALL_BYTES: u64 = HOLES[HOLES.len() - 1] * PAGE;
 
 /// A stretch of a process's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,17 +110,7 @@ impl Layout {
     #[must_use]
     pub fn new(mappings: &[Mapped], scores: &Scores) -> Self {
         let mut layout = Self::default();
-        for hole in HOLES {
-            layout = Self::with_holes(mappings, scores, hole * PAGE);
-            if layout.segments.len() <= SEGMENTS {
-                break;
-            }
-        }
-        layout
-    }
-
-    fn with_holes(mappings: &[Mapped], scores: &Scores, hole: u64) -> Self {
-        let mut layout = Self::default();
+        let hole = written_holes(mappings);
         let pieces: Vec<_> = mappings
             .iter()
             .map(|mapped| (mapped.flags, cut(&mapped.extents, scores, hole)))
@@ -287,17 +280,35 @@ fn claim((part, turn): (&Part, u32)) -> Option<Claim> {
     }
 }
 
+/// Up to how many bytes holes are written.
+fn written_holes(mappings: &[Mapped]) -> u64 {
+    let holes: Vec<_> = mappings
+        .iter()
+        .map(|mapped| &mapped.extents)
+        .flat_map(|extents| (0..extents.len()).filter_map(|index| small_hole(extents, index)))
+        .collect();
+    let few = |most: &u64| holes.iter().filter(|bytes| *bytes > most).count() <= SEGMENTS;
+    let mut written = HOLES.map(|pages| pages * PAGE).into_iter();
+    written.find(few).unwrap_or(SMALL_BYTES)
+}
+
+/// How long a hole is that may be written: one between data of its unit.
+fn small_hole(extents: &[Extent], index: usize) -> Option<u64> {
+    let is_data = |at: Option<&Extent>| at.is_some_and(|at| matches!(at.what, What::Data { .. }));
+    let Extent { vaddr, bytes, what } = *extents.get(index)?;
+    let small = what == What::Zeros
+        && bytes <= SMALL_BYTES
+        && vaddr / UNIT == (vaddr + bytes) / UNIT
+        && is_data(index.checked_sub(1).and_then(|before| extents.get(before)))
+        && is_data(extents.get(index + 1));
+    small.then_some(bytes)
+}
+
 /// Cuts data where their units end, if those have an order, and finds the holes that are written.
 fn cut(extents: &[Extent], scores: &Scores, hole: u64) -> Vec<Piece> {
     let mut pieces = Vec::with_capacity(extents.len());
     for (index, extent) in extents.iter().enumerate() {
-        let data = |at: Option<&Extent>| at.is_some_and(|at| matches!(at.what, What::Data { .. }));
-        let unit = extent.vaddr / UNIT == (extent.vaddr + extent.bytes) / UNIT;
-        let written = extent.what == What::Zeros
-            && extent.bytes <= hole
-            && unit
-            && data(index.checked_sub(1).and_then(|before| extents.get(before)))
-            && data(extents.get(index + 1));
+        let written = small_hole(extents, index).is_some_and(|bytes| bytes <= hole);
         if scores.is_empty() || !matches!(extent.what, What::Data { .. }) {
             pieces.push(Piece {
                 extent: *extent,
@@ -499,5 +510,33 @@ mod tests {
         assert!(layout.segments.len() < 8192, "{}", layout.segments.len());
         assert_eq!(layout.pages.here, 10_000);
         assert!(layout.data_bytes < 20_000 * PAGE && layout.data_bytes > 19_000 * PAGE);
+    }
+
+    #[test]
+    fn holes_are_not_written_where_something_else_makes_the_segments_many() {
+        let units = 9000;
+        let unit = UNIT / PAGE;
+        let hole = [
+            (unit * units, data(0)),
+            (1, data(unit * units)),
+            (1, What::Zeros),
+            (1, data(unit * units + 1)),
+        ];
+        let ordered = (0..units).map(|at| (0x4000_0000 / UNIT + at, at)).collect();
+        let layout = Layout::new(&[mapped(0x4000_0000, &hole)], &ordered);
+        assert!(layout.segments.len() > 9000, "{}", layout.segments.len());
+        assert_eq!(layout.data_bytes, (unit * units + 2) * PAGE);
+
+        let apart: Vec<_> = (0..9000)
+            .map(|at| mapped(0x4000_0000 + at * UNIT, &hole[1..]))
+            .collect();
+        let layout = Layout::new(&apart[..8000], &Scores::new());
+        assert_eq!(layout.data_bytes, 16_000 * PAGE);
+        let layout = Layout::new(&apart, &Scores::new());
+        assert_eq!(
+            layout.data_bytes,
+            27_000 * PAGE,
+            "as many holes as that are too many"
+        );
     }
 }
