@@ -5,6 +5,7 @@ use std::io;
 use snap_common::abi;
 
 use crate::device::ImageSource;
+use crate::octal::escape;
 
 /// Why an image cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -256,10 +257,10 @@ impl Image {
         slice(&self.blobs, blob.offset, blob.length).unwrap_or_default()
     }
 
-    /// A path or name that a record points to.
+    /// A path or name that a record points to; what of it is no UTF-8 is octal.
     #[must_use]
     pub fn text(&self, blob: abi::Blob) -> String {
-        String::from_utf8_lossy(self.blob(blob)).into_owned()
+        escape(self.blob(blob))
     }
 
     /// Do several runs have a page? Most images share nothing.
@@ -290,7 +291,7 @@ const PAGE_SIZE: u32 = 4096;
 /// The name of a thread or process.
 #[must_use]
 pub fn comm(bytes: &[u8; 16]) -> String {
-    String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+    escape(bytes.split(|byte| *byte == 0).next().unwrap_or_default())
 }
 
 fn slice<T>(table: &[T], first: u32, count: u32) -> Option<&[T]> {

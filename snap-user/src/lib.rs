@@ -18,6 +18,7 @@ pub mod failure;
 pub mod how;
 pub mod image;
 pub mod metrics;
+mod octal;
 pub mod output;
 pub mod processes;
 pub mod report;

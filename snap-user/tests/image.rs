@@ -10,7 +10,7 @@ use freezeframe::archive::write::{Archive, Facts};
 use freezeframe::device::ImageSource;
 use freezeframe::image::{Image, ImageError};
 use object::Endianness;
-use object::elf::{FileHeader64, NT_FILE, NT_PRSTATUS, PT_LOAD, PT_NOTE};
+use object::elf::{FileHeader64, NT_FILE, NT_PRPSINFO, NT_PRSTATUS, PT_LOAD, PT_NOTE};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use snap_common::abi;
 
@@ -418,6 +418,25 @@ fn what_several_have_is_let_go_when_it_is_written_for_the_last_time() {
     };
     assert_eq!(shared(other(1)), [Asked::Last(0, 3)]);
     assert_eq!(shared(other(2)), [Asked::Again(0, 3), Asked::Last(0, 3)]);
+}
+
+#[test]
+fn arguments_that_are_no_text_are_octal_in_the_state_and_themselves_in_the_core() {
+    // A page's bytes are its number, counted from 1.
+    let mut draft = Draft::new().vma(0, 255, READ_WRITE, "", &[(0, 255, 0)]);
+    draft.process.arg_start = START + 254 * PAGE;
+    draft.process.arg_end = draft.process.arg_start + 2;
+    let members = archive(&draft.build());
+    let state: serde_json::Value = serde_json::from_slice(&members[1].1).unwrap();
+    assert_eq!(state["args"][0], "\\377\\377");
+    let core = &members[2].1;
+    let elf = FileHeader64::<Endianness>::parse(core.as_slice()).unwrap();
+    let endian = elf.endian().unwrap();
+    let headers = elf.program_headers(endian, core.as_slice()).unwrap();
+    let mut notes = headers[0].notes(endian, core.as_slice()).unwrap().unwrap();
+    let mut about = std::iter::from_fn(|| notes.next().unwrap());
+    let about = about.find(|note| note.n_type(endian) == NT_PRPSINFO).unwrap();
+    assert_eq!(about.desc()[56..59], *b"\xff\xff\0");
 }
 
 #[test]

@@ -150,11 +150,21 @@ fn missing<'a>(process: &'a Process, about: &str) -> &'a str {
 #[test]
 fn arguments_come_from_memory() {
     let mut draft = Draft::new();
-    let text = b"/bin/test\0--flag\0\0end\0";
+    let text = b"/bin/test\0--flag\0\0end\xff\0";
     draft.page[100..100 + text.len()].copy_from_slice(text);
     draft.process.arg_start = STACK + 100;
     draft.process.arg_end = STACK + 100 + text.len() as u64;
-    assert_eq!(draft.describe().args, ["/bin/test", "--flag", "", "end"]);
+    assert_eq!(draft.describe().args, ["/bin/test", "--flag", "", "end\\377"]);
+}
+
+#[test]
+fn names_that_are_no_text_are_told_apart() {
+    let exe = |name: &[u8]| {
+        let mut draft = Draft::new();
+        draft.process.exe = draft.blob(name);
+        draft.describe().exe
+    };
+    assert_eq!([exe(b"/caf\xe9"), exe(b"/caf\xe8")], ["/caf\\351", "/caf\\350"]);
 }
 
 #[test]

@@ -7,8 +7,11 @@
 //! The module does not hold the pages of files, so they are read here, from files that were not written since the instant.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{File, Metadata};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -170,14 +173,17 @@ impl Mapping<'_> {
 
     /// The file, if it is the same and was not written since.
     fn open(&self) -> Option<File> {
-        let (vma, path) = (self.vma, self.image.text(self.vma.path));
+        let (vma, path) = (
+            self.vma,
+            Path::new(OsStr::from_bytes(self.image.blob(self.vma.path))),
+        );
         let link = format!(
             "/proc/{}/map_files/{:x}-{:x}",
             self.process.pid, vma.start, vma.end
         );
         // Where the file was removed, only the process has it; where the process has ended, only the folder has.
-        let is_named = std::fs::read_link(&link).is_ok_and(|target| target.as_os_str() == path.as_str());
-        let opened = |path: &str, known: bool| {
+        let is_named = std::fs::read_link(&link).is_ok_and(|target| target == path);
+        let opened = |path: &Path, known: bool| {
             // What has that name by now may be a FIFO, at which opening would wait.
             let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
             let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
@@ -185,7 +191,7 @@ impl Mapping<'_> {
             let same = known || is_inode(&metadata, vma);
             (metadata.is_file() && same && self.is_old(&metadata)).then_some(file)
         };
-        opened(&link, is_named).or_else(|| opened(&path, false))
+        opened(link.as_ref(), is_named).or_else(|| opened(path, false))
     }
 
     /// Was the file last changed before the instant, as far as its inode tells? By that change alone: the time of writing can be set back.

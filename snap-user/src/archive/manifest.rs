@@ -58,9 +58,9 @@ pub struct ProcessEntry {
     pub pid: i32,
     /// Its parent's.
     pub ppid: i32,
-    /// Its name.
+    /// Its name; bytes that are no UTF-8 are octal, as in `state`.
     pub comm: String,
-    /// Its program.
+    /// Its program, likewise.
     pub exe: String,
     /// The member that holds its state.
     pub state: String,

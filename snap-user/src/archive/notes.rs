@@ -9,6 +9,7 @@ use super::head::{PAGE, push_note};
 use super::process::Process;
 use super::{NOTE_ELSEWHERE, NOTE_OWNER, NOTE_STATE};
 use crate::image::Image;
+use crate::octal::unescape;
 
 const NT_PRSTATUS: u32 = 1;
 const NT_PRPSINFO: u32 = 3;
@@ -135,9 +136,9 @@ fn prpsinfo(process: &abi::ImageProcess, state: &Process, main: &abi::ImageThrea
     put(&mut info, 32, &state.pgid.to_le_bytes());
     put(&mut info, 36, &state.sid.to_le_bytes());
     put(&mut info, 40, &process.comm);
-    let arguments = state.args.join(" ");
+    let arguments = unescape(state.args.join(" ").as_bytes());
     let room = PRPSINFO_ARGS.len() - 1; // it ends with a NUL
-    let shown = &arguments.as_bytes()[..arguments.len().min(room)];
+    let shown = &arguments[..arguments.len().min(room)];
     put(
         &mut info,
         PRPSINFO_ARGS.start,

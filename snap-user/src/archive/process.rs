@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One process. Addresses are in bytes; ids are those of whoever took the snapshot.
+/// One process. Addresses are in bytes; ids are those of whoever took the snapshot. In names, paths and arguments, a byte that is no UTF-8 is
+/// written as `\351`, in octal, and a backslash before three octal digits as `\134`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Process {
     /// Thread group id.

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::disk::blockdev::{self, Devno};
+use crate::octal::unescape;
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,28 +114,6 @@ fn text(word: &[u8]) -> Option<&str> {
 #[must_use]
 pub fn path(escaped: &[u8]) -> PathBuf {
     OsString::from_vec(unescape(escaped)).into()
-}
-
-fn unescape(escaped: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(escaped.len());
-    let mut rest = escaped;
-    while let [first, tail @ ..] = rest {
-        if let [
-            b'\\',
-            a @ b'0'..=b'3',
-            b @ b'0'..=b'7',
-            c @ b'0'..=b'7',
-            after @ ..,
-        ] = rest
-        {
-            bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-            rest = after;
-        } else {
-            bytes.push(*first);
-            rest = tail;
-        }
-    }
-    bytes
 }
 
 /// Text, with what is none escaped like the blanks in it: a path among the options is whole when it is unescaped.

@@ -4,6 +4,7 @@ use snap_common::abi;
 
 use crate::device::ImageSource;
 use crate::image::{Image, ImageError, PAGE};
+use crate::octal::escape;
 
 /// How much of the arguments is told; all of them are in the core.
 const ARGUMENTS_BYTES: u64 = 4096;
@@ -36,9 +37,7 @@ pub(super) fn arguments<S: ImageSource + ?Sized>(
         return Ok(Vec::new());
     }
     let words = text.split(|byte| *byte == 0);
-    Ok(words
-        .map(|word| String::from_utf8_lossy(word).into_owned())
-        .collect())
+    Ok(words.map(escape).collect())
 }
 
 /// `length` bytes within a page; nothing where the image has none.

@@ -6,6 +6,7 @@ use snap_common::abi;
 
 use super::hexadecimal;
 use crate::archive::process::Socket;
+use crate::octal::escape;
 
 const STATES: [&str; 13] = [
     "",
@@ -120,10 +121,10 @@ fn inet6(bytes: &[u8]) -> Option<String> {
 fn unix(bytes: &[u8]) -> String {
     match bytes.strip_prefix(b"\0") {
         // Of abstract names every byte counts.
-        Some(name) if !name.is_empty() => format!("@{}", String::from_utf8_lossy(name)),
+        Some(name) if !name.is_empty() => format!("@{}", escape(name)),
         _ => {
             let path = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-            String::from_utf8_lossy(path).into_owned()
+            escape(path)
         }
     }
 }
@@ -168,6 +169,7 @@ mod tests {
         assert_eq!(text(&local), "[::1]:80");
         assert_eq!(text(b"\x01\0/run/x.sock\0"), "/run/x.sock");
         assert_eq!(text(b"\x01\0\0name\0x"), "@name\0x");
+        assert_eq!(text(b"\x01\0\0caf\xe9"), "@caf\\351");
         assert_eq!(text(b"\x01\0"), "");
         assert_eq!(text(&[16, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]), "7");
     }
