@@ -118,7 +118,7 @@ async fn write(source: Mapped, options: &StreamOptions, to: &Path) -> u128 {
     let (writer, pipeline) = pipeline(options, sink, Arc::default(), Cancel::new());
     let writing = tokio::task::spawn_blocking(move || {
         let image = Image::read(&source, source.0.len() as u64).expect("it is sound");
-        let archive =
+        let mut archive =
             Archive::new(&image, &source, None, Order::Address, Facts::here()).expect("it can be read");
         let writer = archive.write(writer).expect("it is taken");
         writer.finish().expect("to its end");

@@ -19,6 +19,12 @@ pub mod write;
 pub const MANIFEST: &str = "manifest.json";
 /// The member that comes last: BLAKE3 of every member before it, as `b3sum` prints them.
 pub const SUMS: &str = "BLAKE3SUMS";
+/// The manifest may have this size: more is not written, and not read.
+pub const MANIFEST_LIMIT: u64 = 64 << 20;
+/// The state of a process may have this size.
+pub const STATE_LIMIT: u64 = 256 << 20;
+/// Headers and notes of a core may take this much.
+pub const HEAD_LIMIT: u64 = 1 << 30;
 /// Who owns our notes in a core. Their types are none of the known ones: gdb looks at those alone.
 pub const NOTE_OWNER: &str = "FREEZEFRAME";
 /// The note with the bytes of `process.PID.json`.

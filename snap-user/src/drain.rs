@@ -13,7 +13,7 @@ use tokio::task::JoinError;
 use self::source::{Freed, Source};
 use crate::archive::order::Order;
 use crate::archive::plan::ParentImage;
-use crate::archive::write::{Archive, Facts};
+use crate::archive::write::{Archive, Facts, LayOutError};
 use crate::device::Snapshot;
 use crate::image::{Image, ImageError};
 use crate::stream::options::StreamOptions;
@@ -57,6 +57,9 @@ pub enum DrainError {
     /// The snapshot could not be read.
     #[error("cannot read the snapshot: {0}")]
     Read(std::io::Error),
+    /// Nobody could read the archive.
+    #[error(transparent)]
+    LayOut(LayOutError),
     /// The archive did not arrive.
     #[error(transparent)]
     Stream(#[from] StreamError),
@@ -74,6 +77,15 @@ pub enum DrainError {
     /// A thread panicked.
     #[error("the thread that writes the image failed: {0}")]
     Thread(#[from] JoinError),
+}
+
+impl From<LayOutError> for DrainError {
+    fn from(error: LayOutError) -> Self {
+        match error {
+            LayOutError::Read(source) => Self::Read(source),
+            too_large @ LayOutError::TooLarge { .. } => Self::LayOut(too_large),
+        }
+    }
 }
 
 /// An image that was written.
@@ -167,13 +179,13 @@ fn write(
     writer: Writer,
 ) -> Result<crate::archive::manifest::Manifest, DrainError> {
     let image = Image::read(source, source.image_bytes())?;
-    let archive = Archive::new(&image, source, parent, order, Facts::here()).map_err(DrainError::Read)?;
+    let mut archive = Archive::new(&image, source, parent, order, Facts::here())?;
     progress.set_total(archive.core_bytes());
     let writer = archive.write(writer).map_err(DrainError::Read)?;
     writer
         .finish()
         .map_err(|closed| DrainError::Read(closed.into()))?;
-    Ok(archive.manifest().clone())
+    Ok(archive.into_manifest())
 }
 
 #[cfg(test)]

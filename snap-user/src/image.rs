@@ -1,7 +1,9 @@
 //! The image that a snapshot fd yields: its tables, checked before anything trusts them.
 
 use std::io;
+use std::ops::Deref;
 
+use bytes::Bytes;
 use snap_common::abi;
 
 use crate::device::ImageSource;
@@ -77,6 +79,38 @@ fn record<T: Record>(bytes: &[u8]) -> Option<T> {
     (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
+/// The records of a table, as they lie in the image where they can: a copy would be as large as a process has many of them.
+#[derive(Debug)]
+enum Records<T> {
+    Mapped(Bytes),
+    /// They are longer there than here, or not aligned.
+    Copied(Vec<T>),
+}
+
+impl<T: Record> Records<T> {
+    /// Of records that are `stride` long, which is no less than ours.
+    fn new(table: Bytes, stride: usize) -> Self {
+        // SAFETY: every bit pattern is a valid `T`.
+        let (before, _, behind) = unsafe { table.align_to::<T>() };
+        if stride == size_of::<T>() && before.is_empty() && behind.is_empty() {
+            return Self::Mapped(table);
+        }
+        Self::Copied(table.chunks_exact(stride).filter_map(record).collect())
+    }
+}
+
+impl<T: Record> Deref for Records<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            // SAFETY: every bit pattern is a valid `T`.
+            Self::Mapped(table) => unsafe { table.align_to().1 },
+            Self::Copied(records) => records,
+        }
+    }
+}
+
 /// The tables of an image.
 #[derive(Debug)]
 pub struct Image {
@@ -84,12 +118,12 @@ pub struct Image {
     pub header: abi::ImageHeader,
     /// Processes, in the order in which they were named.
     pub processes: Vec<abi::ImageProcess>,
-    threads: Vec<abi::ImageThread>,
-    vmas: Vec<abi::ImageVma>,
-    runs: Vec<abi::ImageRun>,
-    fds: Vec<abi::ImageFd>,
-    files: Vec<abi::ImageFile>,
-    blobs: Vec<u8>,
+    threads: Records<abi::ImageThread>,
+    vmas: Records<abi::ImageVma>,
+    runs: Records<abi::ImageRun>,
+    fds: Records<abi::ImageFd>,
+    files: Records<abi::ImageFile>,
+    blobs: Bytes,
 }
 
 impl Image {
@@ -100,14 +134,18 @@ impl Image {
     /// When they cannot be read, or point outside of the image.
     pub fn read<S: ImageSource + ?Sized>(source: &S, image_bytes: u64) -> Result<Self, ImageError> {
         let header = Self::read_header(source, image_bytes)?;
+        let bytes = usize::try_from(header.data_offset).unwrap_or(usize::MAX);
+        let tables = source
+            .pages(0, bytes)
+            .map_err(|source| ImageError::Read { offset: 0, source })?;
         let image = Self {
-            processes: read_table(source, &header, header.processes)?,
-            threads: read_table(source, &header, header.threads)?,
-            vmas: read_table(source, &header, header.vmas)?,
-            runs: read_table(source, &header, header.runs)?,
-            fds: read_table(source, &header, header.fds)?,
-            files: read_table(source, &header, header.files)?,
-            blobs: read_slice(source, &header, header.blobs)?,
+            processes: records(&tables, header.processes)?.to_vec(),
+            threads: records(&tables, header.threads)?,
+            vmas: records(&tables, header.vmas)?,
+            runs: records(&tables, header.runs)?,
+            fds: records(&tables, header.fds)?,
+            files: records(&tables, header.files)?,
+            blobs: part(&tables, header.blobs)?,
             header,
         };
         image.check()?;
@@ -124,7 +162,10 @@ impl Image {
         image_bytes: u64,
     ) -> Result<Vec<abi::ImageProcess>, ImageError> {
         let header = Self::read_header(source, image_bytes)?;
-        read_table(source, &header, header.processes)
+        let table = header.processes;
+        let bytes = read_bytes(source, table.offset, table_bytes(table, header.data_offset)?)?;
+        let first = abi::Table { offset: 0, ..table };
+        Ok(records(&bytes.into(), first)?.to_vec())
     }
 
     /// The instant, in nanoseconds since 1970.
@@ -175,7 +216,7 @@ impl Image {
         if self.fds.iter().any(|fd| self.files.len() <= fd.file as usize) {
             return Err(ImageError::Damaged("a descriptor points outside of a table"));
         }
-        for vma in &self.vmas {
+        for vma in &*self.vmas {
             if vma.start >= vma.end || slice(&self.runs, vma.first_run, vma.run_count).is_none() {
                 return Err(ImageError::Damaged("a mapping points outside of a table"));
             }
@@ -188,7 +229,7 @@ impl Image {
                 at = run.vaddr + u64::from(run.pages) * PAGE;
             }
         }
-        for run in &self.runs {
+        for run in &*self.runs {
             let pages = if run.flags & abi::RUN_UNREADABLE == 0 {
                 u64::from(run.pages)
             } else {
@@ -310,37 +351,27 @@ fn read_bytes<S: ImageSource + ?Sized>(
     Ok(bytes)
 }
 
-fn read_slice<S: ImageSource + ?Sized>(
-    source: &S,
-    header: &abi::ImageHeader,
-    table: abi::Table,
-) -> Result<Vec<u8>, ImageError> {
+/// How long a table is, which lies before `end`.
+fn table_bytes(table: abi::Table, end: u64) -> Result<usize, ImageError> {
     let length = u64::from(table.count) * u64::from(table.stride);
-    if table
-        .offset
-        .checked_add(length)
-        .is_none_or(|end| end > header.data_offset)
-    {
+    let behind = table.offset.checked_add(length);
+    if behind.is_none_or(|behind| behind > end) {
         return Err(ImageError::Damaged("a table lies behind the tables' end"));
     }
-    read_bytes(
-        source,
-        table.offset,
-        usize::try_from(length).unwrap_or(usize::MAX),
-    )
+    Ok(usize::try_from(length).unwrap_or(usize::MAX))
 }
 
-fn read_table<S: ImageSource + ?Sized, T: Record>(
-    source: &S,
-    header: &abi::ImageHeader,
-    table: abi::Table,
-) -> Result<Vec<T>, ImageError> {
-    if (table.stride as usize) < size_of::<T>() {
+/// The bytes of a table.
+fn part(tables: &Bytes, table: abi::Table) -> Result<Bytes, ImageError> {
+    let length = table_bytes(table, tables.len() as u64)?;
+    let offset = usize::try_from(table.offset).unwrap_or(usize::MAX);
+    Ok(tables.slice(offset..offset + length))
+}
+
+fn records<T: Record>(tables: &Bytes, table: abi::Table) -> Result<Records<T>, ImageError> {
+    let stride = table.stride as usize;
+    if stride < size_of::<T>() {
         return Err(ImageError::Damaged("a table's records are too short"));
     }
-    let bytes = read_slice(source, header, table)?;
-    bytes
-        .chunks_exact(table.stride as usize)
-        .map(|bytes| record(bytes).ok_or(ImageError::Damaged("a record")))
-        .collect()
+    Ok(Records::new(part(tables, table)?, stride))
 }

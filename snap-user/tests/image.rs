@@ -6,11 +6,12 @@ use std::io::Read as _;
 use bytes::Bytes;
 use freezeframe::archive::members::ToWriter;
 use freezeframe::archive::order::Order;
+use freezeframe::archive::read::ArchiveReader;
 use freezeframe::archive::write::{Archive, Facts};
 use freezeframe::device::ImageSource;
 use freezeframe::image::{Image, ImageError};
 use object::Endianness;
-use object::elf::{FileHeader64, NT_FILE, NT_PRPSINFO, NT_PRSTATUS, PT_LOAD, PT_NOTE};
+use object::elf::{FileHeader64, NT_AUXV, NT_FILE, NT_PRPSINFO, NT_PRSTATUS, NT_SIGINFO, PT_LOAD, PT_NOTE};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use snap_common::abi;
 
@@ -29,12 +30,14 @@ fn bytes_of<T: Copy>(record: &T) -> &[u8] {
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast(), size_of::<T>()) }
 }
 
-/// An image in the making: one process with one thread.
+/// An image in the making: one process.
 struct Draft {
     header: abi::ImageHeader,
     process: abi::ImageProcess,
     /// Further ones, without threads.
     others: Vec<abi::ImageProcess>,
+    /// Id and state; those of the kernel have no registers.
+    threads: Vec<(i32, u32)>,
     vmas: Vec<abi::ImageVma>,
     runs: Vec<abi::ImageRun>,
     blobs: Vec<u8>,
@@ -56,6 +59,7 @@ impl Draft {
             header,
             process,
             others: Vec::new(),
+            threads: vec![(42, abi::THREAD_PARKED)],
             vmas: Vec::new(),
             runs: Vec::new(),
             blobs: Vec::new(),
@@ -100,13 +104,19 @@ impl Draft {
     }
 
     fn build(mut self) -> Vec<u8> {
-        let mut thread: abi::ImageThread = zeroed();
-        thread.pid = 42;
-        thread.state = abi::THREAD_PARKED;
         let registers = u32::try_from(27 * 8).unwrap();
         let mut set = [NT_PRSTATUS.to_ne_bytes(), registers.to_ne_bytes()].concat();
         set.extend((0..27_u64).flat_map(u64::to_ne_bytes));
-        thread.regs = self.blob(&set);
+        let regs = self.blob(&set);
+        let threads = self.threads.iter().map(|(pid, state)| {
+            let mut thread: abi::ImageThread = zeroed();
+            (thread.pid, thread.state) = (*pid, *state);
+            if *state != abi::THREAD_KERNEL {
+                thread.regs = regs;
+            }
+            thread
+        });
+        let threads: Vec<_> = threads.collect();
 
         let mut tables = Vec::new();
         let mut table = |records: Vec<&[u8]>, stride: usize| {
@@ -123,7 +133,10 @@ impl Draft {
         let mut header = self.header;
         let processes = std::iter::once(&self.process).chain(&self.others);
         header.processes = table(processes.map(bytes_of).collect(), size_of::<abi::ImageProcess>());
-        header.threads = table(vec![bytes_of(&thread)], size_of::<abi::ImageThread>());
+        header.threads = table(
+            threads.iter().map(bytes_of).collect(),
+            size_of::<abi::ImageThread>(),
+        );
         header.vmas = table(
             self.vmas.iter().map(bytes_of).collect(),
             size_of::<abi::ImageVma>(),
@@ -166,13 +179,16 @@ fn facts() -> Facts {
 
 /// The archive of an image.
 fn tar_of(image: &Image, source: &[u8]) -> std::io::Result<Vec<u8>> {
-    let archive = Archive::new(image, source, None, Order::Likely, facts())?;
+    let mut archive =
+        Archive::new(image, source, None, Order::Likely, facts()).map_err(std::io::Error::other)?;
     archive.write(ToWriter(Vec::new())).map(|written| written.0)
 }
 
 /// The members of the archive of an image.
 fn archive(image: &[u8]) -> Vec<(String, Vec<u8>)> {
     let tar = tar_of(&read(image).unwrap(), image).unwrap();
+    let mut reader = ArchiveReader::new(tar.as_slice(), "image.tar").unwrap();
+    while reader.next_item().unwrap().is_some() {}
     let mut archive = tar::Archive::new(tar.as_slice());
     let members = archive.entries().unwrap().map(|entry| {
         let mut entry = entry.unwrap();
@@ -406,7 +422,7 @@ fn what_several_have_is_let_go_when_it_is_written_for_the_last_time() {
             data_offset: image.header.data_offset,
             asked: RefCell::default(),
         };
-        let archive = Archive::new(&image, &source, None, Order::Address, facts()).unwrap();
+        let mut archive = Archive::new(&image, &source, None, Order::Address, facts()).unwrap();
         archive.write(ToWriter(Vec::new())).unwrap();
         source.asked.into_inner()
     };
@@ -467,6 +483,36 @@ fn a_core_has_the_notes_that_debuggers_look_for() {
     }
     assert_eq!(found[0], NT_PRSTATUS, "{found:?}");
     assert!(found.contains(&NT_FILE), "{found:?}");
+}
+
+/// The types of the notes of a core, without ours.
+fn notes_of_the_kernel(threads: &[(i32, u32)]) -> Vec<u32> {
+    let mut draft = Draft::new().vma(0, 1, READ_WRITE, "/a/file", &[(0, 1, 0)]);
+    draft.threads = threads.to_vec();
+    draft.process.thread_count = u32::try_from(threads.len()).unwrap();
+    let core = &archive(&draft.build())[2].1;
+    let elf = FileHeader64::<Endianness>::parse(core.as_slice()).unwrap();
+    let endian = elf.endian().unwrap();
+    let headers = elf.program_headers(endian, core.as_slice()).unwrap();
+    let mut notes = headers[0].notes(endian, core.as_slice()).unwrap().unwrap();
+    let mut found = Vec::new();
+    while let Some(note) = notes.next().unwrap() {
+        found.extend((note.name() == b"CORE").then(|| note.n_type(endian)));
+    }
+    found
+}
+
+#[test]
+fn notes_of_the_process_are_there_whoever_comes_first() {
+    let once = [NT_PRPSINFO, NT_SIGINFO, NT_AUXV, NT_FILE];
+    let registers = [NT_PRSTATUS];
+    let (worker, thread) = ((42, abi::THREAD_KERNEL), (43, abi::THREAD_PARKED));
+    assert_eq!(
+        notes_of_the_kernel(&[worker, thread, (44, abi::THREAD_PARKED)]),
+        [&registers[..], &once, &registers].concat()
+    );
+    assert_eq!(notes_of_the_kernel(&[worker]), once);
+    assert_eq!(notes_of_the_kernel(&[]), once);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The state of a process, out of images made by hand: what is in the tables is told, and what is damaged does no harm.
 
 use freezeframe::archive::process::{Details, Process};
-use freezeframe::archive::state::{arguments, describe};
+use freezeframe::archive::state::{Known, arguments, not_captured, write};
 use freezeframe::image::{Image, ImageError};
 use snap_common::abi;
 
@@ -131,10 +131,20 @@ impl Draft {
     fn describe(self) -> Process {
         let bytes = self.build();
         let image = Image::read(bytes.as_slice(), bytes.len() as u64).unwrap();
-        let process = &image.processes[0];
-        let args = arguments(&image, bytes.as_slice(), process).unwrap();
-        describe(&image, process, args)
+        described(&image, bytes.as_slice(), &image.processes[0])
     }
+}
+
+/// The state of a process, as whoever reads the archive finds it.
+fn described(image: &Image, source: &[u8], process: &abi::ImageProcess) -> Process {
+    let known = Known {
+        args: &arguments(image, source, process).unwrap_or_default(),
+        not_captured: &not_captured(image, process),
+        ..Known::default()
+    };
+    let mut json = Vec::new();
+    write(&mut json, image, process, known).unwrap();
+    serde_json::from_slice(&json).unwrap()
 }
 
 /// The only sentence about this.
@@ -463,8 +473,7 @@ fn no_bit_that_flips_makes_it_panic() {
         // Refused, or a process of some kind: both are fine.
         if let Ok(image) = Image::read(bytes.as_slice(), bytes.len() as u64) {
             for process in &image.processes {
-                let args = arguments(&image, bytes.as_slice(), process).unwrap_or_default();
-                let _ = describe(&image, process, args);
+                described(&image, bytes.as_slice(), process);
             }
         }
     }

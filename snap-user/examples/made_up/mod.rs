@@ -8,7 +8,8 @@ pub fn zeroed<T: Copy>() -> T {
     unsafe { std::mem::zeroed() }
 }
 
-fn bytes_of<T: Copy>(records: &[T]) -> &[u8] {
+/// The bytes of records.
+pub fn bytes_of<T: Copy>(records: &[T]) -> &[u8] {
     // SAFETY: as many bytes as the records have, and those of `abi` have no padding.
     unsafe { std::slice::from_raw_parts(records.as_ptr().cast(), size_of_val(records)) }
 }

@@ -5,7 +5,6 @@ pub const RECORD_BYTES: usize = 32;
 
 /// Where pages lie that are not in their own core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 pub enum Place {
     /// In a core of the same archive, which holds them itself.
     SameArchive = 1,

@@ -1,5 +1,7 @@
 //! What a core begins with: ELF header, program headers, notes. The writer and the reader share the types.
 
+use std::io::{self, Write};
+
 /// A page.
 pub const PAGE: u64 = 4096;
 /// Bytes of an ELF header.
@@ -30,8 +32,8 @@ pub struct Segment {
 
 /// Where the data of a core begin that has so many segments and notes of so many bytes.
 #[must_use]
-pub fn head_bytes(segments: usize, notes: usize) -> u64 {
-    (notes_offset(segments as u64 + 1) + notes as u64).next_multiple_of(PAGE)
+pub fn head_bytes(segments: usize, notes: u64) -> u64 {
+    (notes_offset(segments as u64 + 1) + notes).next_multiple_of(PAGE)
 }
 
 fn is_extended(headers: u64) -> bool {
@@ -43,14 +45,32 @@ fn notes_offset(headers: u64) -> u64 {
     EHDR_BYTES + headers * PHDR_BYTES + section
 }
 
-/// ELF header, program headers and notes, padded to [`head_bytes`]. Segments without data stand at the core's end, whatever their
-/// offset: debuggers look for an ELF header where a segment begins, and at 0 would find that of the core itself.
+/// ELF header, program headers and notes, padded to [`head_bytes`].
 #[must_use]
 pub fn head(segments: &[Segment], notes: &[u8]) -> Vec<u8> {
+    let length = usize::try_from(head_bytes(segments.len(), notes.len() as u64)).unwrap_or(0);
+    let mut head = Vec::with_capacity(length);
+    // Writing to a Vec cannot fail.
+    let _ = write_headers(&mut head, segments.iter().copied(), notes.len() as u64);
+    head.extend_from_slice(notes);
+    head.resize(length.max(head.len()), 0);
+    head
+}
+
+/// Writes ELF header and program headers, behind which are notes of so many bytes. Segments without data stand at the core's end, whatever
+/// their offset: debuggers look for an ELF header where a segment begins, and at 0 would find that of the core itself.
+///
+/// # Errors
+///
+/// When they are not taken.
+pub fn write_headers(
+    to: &mut impl Write,
+    segments: impl ExactSizeIterator<Item = Segment> + Clone,
+    notes: u64,
+) -> io::Result<()> {
     let headers = segments.len() as u64 + 1;
     let extended = is_extended(headers);
-    let length = usize::try_from(head_bytes(segments.len(), notes.len())).unwrap_or(0);
-    let mut head = Vec::with_capacity(length);
+    let mut head = Vec::new();
     head.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
     push_u16(&mut head, 4); // ET_CORE
     push_u16(&mut head, 62); // EM_X86_64
@@ -74,13 +94,15 @@ pub fn head(segments: &[Segment], notes: &[u8]) -> Vec<u8> {
     push_u16(&mut head, 0);
     push_u32(&mut head, PT_NOTE);
     push_u32(&mut head, 0);
-    for field in [notes_offset(headers), 0, 0, notes.len() as u64, 0, 4] {
+    for field in [notes_offset(headers), 0, 0, notes, 0, 4] {
         push_u64(&mut head, field);
     }
-    let data = segments.iter().filter(|segment| segment.file_bytes != 0);
+    let data = segments.clone().filter(|segment| segment.file_bytes != 0);
     let ends = data.map(|segment| segment.offset.saturating_add(segment.file_bytes));
-    let end = ends.max().unwrap_or(length as u64);
+    let end = ends.max().unwrap_or(head_bytes(segments.len(), notes));
     for segment in segments {
+        to.write_all(&head)?;
+        head.clear();
         push_u32(&mut head, PT_LOAD);
         push_u32(&mut head, segment.flags);
         let (file, memory) = (segment.file_bytes, segment.memory_bytes);
@@ -94,23 +116,48 @@ pub fn head(segments: &[Segment], notes: &[u8]) -> Vec<u8> {
         push_u32(&mut head, u32::try_from(headers).unwrap_or(u32::MAX)); // sh_info: the real e_phnum
         head.extend_from_slice(&[0; 16]);
     }
-    head.extend_from_slice(notes);
-    head.resize(length.max(head.len()), 0);
-    head
+    to.write_all(&head)
 }
 
 /// Appends a note.
 pub fn push_note(notes: &mut Vec<u8>, owner: &str, kind: u32, content: &[u8]) {
+    // Writing to a Vec cannot fail.
+    let _ = write_note(notes, owner, kind, content);
+}
+
+/// Writes a note.
+///
+/// # Errors
+///
+/// When it is not taken.
+pub fn write_note(to: &mut impl Write, owner: &str, kind: u32, content: &[u8]) -> io::Result<()> {
+    write_long_note(to, owner, kind, content.len() as u64, |to| to.write_all(content))
+}
+
+/// Writes a note whose content, of `length` bytes, `content` writes.
+///
+/// # Errors
+///
+/// When it is not taken.
+pub fn write_long_note<W: Write>(
+    to: &mut W,
+    owner: &str,
+    kind: u32,
+    length: u64,
+    content: impl FnOnce(&mut W) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut head = Vec::new();
     let owner_bytes = u32::try_from(owner.len() + 1).unwrap_or(u32::MAX);
-    let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
-    for field in [owner_bytes, length, kind] {
-        push_u32(notes, field);
+    for field in [owner_bytes, u32::try_from(length).unwrap_or(u32::MAX), kind] {
+        push_u32(&mut head, field);
     }
-    notes.extend_from_slice(owner.as_bytes());
-    notes.push(0);
-    notes.resize(notes.len().next_multiple_of(4), 0);
-    notes.extend_from_slice(content);
-    notes.resize(notes.len().next_multiple_of(4), 0);
+    head.extend_from_slice(owner.as_bytes());
+    head.push(0);
+    head.resize(head.len().next_multiple_of(4), 0);
+    to.write_all(&head)?;
+    content(to)?;
+    let padding = usize::try_from(length.next_multiple_of(4) - length).unwrap_or(0);
+    to.write_all(&[0; 4][..padding])
 }
 
 /// Notes without that of `owner` and `kind`; nothing, where there is none.

@@ -1,8 +1,9 @@
 //! The layout of a core: which pages are in it, in which order, and what its program headers say.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use super::elsewhere::Elsewhere;
+use super::elsewhere::{Elsewhere, Place};
 use super::head::{PAGE, Segment};
 use super::manifest::Pages;
 use super::share::{self, Claim, Shares};
@@ -45,7 +46,14 @@ pub enum What {
     /// In no segment, for it cannot be read: debuggers are to say so, and not to show zeros.
     Unreadable,
     /// In another core.
-    Elsewhere(Elsewhere),
+    Elsewhere {
+        /// The first address there.
+        vaddr: u64,
+        /// The process whose core has it.
+        pid: i32,
+        /// In which archive.
+        place: Place,
+    },
 }
 
 /// What becomes of a page when it is written.
@@ -111,46 +119,56 @@ impl Layout {
     pub fn new(mappings: &[Mapped], scores: &Scores) -> Self {
         let mut layout = Self::default();
         let hole = written_holes(mappings);
-        let pieces: Vec<_> = mappings
-            .iter()
-            .map(|mapped| (mapped.flags, cut(&mapped.extents, scores, hole)))
-            .collect();
-        let offsets = layout.stream(&pieces, scores);
-        for ((flags, pieces), offsets) in pieces.iter().zip(offsets) {
+        let pieces = |mapped| cut(mapped, scores, hole);
+        let mut offsets = layout
+            .stream(mappings.iter().flat_map(pieces), scores)
+            .into_iter();
+        for mapped in mappings {
             let first = layout.segments.len();
-            for (piece, offset) in pieces.iter().zip(offsets) {
-                layout.place(first, *flags, piece, offset);
+            for piece in pieces(mapped) {
+                let offset = if piece.is_in_the_file() {
+                    offsets.next()
+                } else {
+                    None
+                };
+                layout.place(first, mapped.flags, &piece, offset.unwrap_or(0));
             }
         }
-        layout.parts = keep_until_the_last(&layout.parts);
+        layout.parts = keep_until_the_last(layout.parts);
         layout
     }
 
-    /// Puts the data into their order. Returns where each piece is.
-    fn stream(&mut self, pieces: &[(u32, Vec<Piece>)], scores: &Scores) -> Vec<Vec<u64>> {
-        let mut order: Vec<_> = pieces
-            .iter()
-            .enumerate()
-            .flat_map(|(mapping, (_, pieces))| (0..pieces.len()).map(move |piece| (mapping, piece)))
-            .filter(|(mapping, piece)| pieces[*mapping].1[*piece].is_in_the_file())
-            .collect();
-        // Stable: by address where nothing speaks for another order.
-        order.sort_by_key(|(mapping, piece)| {
-            let unit = pieces[*mapping].1[*piece].extent.vaddr / UNIT;
-            std::cmp::Reverse(scores.get(&unit).copied().unwrap_or(0))
-        });
-        let mut offsets: Vec<_> = pieces.iter().map(|(_, pieces)| vec![0; pieces.len()]).collect();
-        for (mapping, piece) in order {
-            offsets[mapping][piece] = self.data_bytes;
-            self.push(&pieces[mapping].1[piece]);
+    /// Its parts, and nothing else of it.
+    #[must_use]
+    pub fn into_parts(self) -> Vec<Part> {
+        self.parts
+    }
+
+    /// Puts the data into their order. Returns where each piece is that is in the file, by address.
+    fn stream(&mut self, pieces: impl Iterator<Item = Piece>, scores: &Scores) -> Vec<u64> {
+        let data = pieces.filter(Piece::is_in_the_file);
+        let mut data: Vec<_> = data.map(|piece| (piece.extent, 0)).collect();
+        if !scores.is_empty() {
+            // By address where nothing speaks for another order.
+            data.sort_unstable_by_key(|(extent, _)| {
+                let score = scores.get(&(extent.vaddr / UNIT)).copied().unwrap_or(0);
+                (Reverse(score), extent.vaddr)
+            });
         }
+        for (extent, offset) in &mut data {
+            *offset = self.data_bytes;
+            self.push(extent);
+        }
+        data.sort_unstable_by_key(|(extent, _)| extent.vaddr);
+        let mut offsets: Vec<_> = data.into_iter().map(|(_, offset)| offset).collect();
+        offsets.shrink_to_fit(); // it was collected in place
         offsets
     }
 
-    fn push(&mut self, piece: &Piece) {
-        let bytes = piece.extent.bytes;
+    fn push(&mut self, extent: &Extent) {
+        let bytes = extent.bytes;
         self.data_bytes += bytes;
-        let page = match piece.extent.what {
+        let page = match extent.what {
             What::Data { page } => page,
             What::Copied(index) => {
                 self.pages.here += bytes / PAGE;
@@ -181,13 +199,24 @@ impl Layout {
     /// Adds a piece to the segments, of which those from `first` on are its mapping's.
     fn place(&mut self, first: usize, flags: u32, piece: &Piece, offset: u64) {
         let Extent { vaddr, bytes, what } = piece.extent;
-        if let What::Elsewhere(elsewhere) = what {
-            let pages = match elsewhere.place {
-                super::elsewhere::Place::SameArchive => &mut self.pages.elsewhere,
-                super::elsewhere::Place::Parent => &mut self.pages.parent,
+        if let What::Elsewhere {
+            vaddr: vaddr_there,
+            pid,
+            place,
+        } = what
+        {
+            let pages = match place {
+                Place::SameArchive => &mut self.pages.elsewhere,
+                Place::Parent => &mut self.pages.parent,
             };
             *pages += bytes / PAGE;
-            self.refer(elsewhere);
+            self.refer(Elsewhere {
+                vaddr,
+                bytes,
+                vaddr_there,
+                pid_there: pid,
+                place,
+            });
         }
         let last = self.segments[first..]
             .last_mut()
@@ -204,7 +233,7 @@ impl Layout {
             }
             // Behind the data of a segment are zeros.
             (What::Zeros, Some(last)) if !piece.is_in_the_file() => last.memory_bytes += bytes,
-            (What::Absent | What::Elsewhere(_), Some(last)) if last.file_bytes == 0 => {
+            (What::Absent | What::Elsewhere { .. }, Some(last)) if last.file_bytes == 0 => {
                 last.memory_bytes += bytes;
             }
             _ => self.segments.push(Segment {
@@ -244,7 +273,10 @@ impl Piece {
 }
 
 /// What a process has at several addresses is written as often, and let go with the last of them.
-fn keep_until_the_last(parts: &[Part]) -> Vec<Part> {
+fn keep_until_the_last(parts: Vec<Part>) -> Vec<Part> {
+    if all_differ(&parts) {
+        return parts;
+    }
     let claims: Vec<_> = parts.iter().zip(0..).filter_map(claim).collect();
     let shares = Shares::new(claims);
     let mut cut = Vec::with_capacity(parts.len());
@@ -264,6 +296,17 @@ fn keep_until_the_last(parts: &[Part]) -> Vec<Part> {
         }
     }
     cut
+}
+
+/// Is each page in one part alone? So it is nearly always, and tells itself with less memory.
+fn all_differ(parts: &[Part]) -> bool {
+    let pages = parts.iter().filter_map(|part| match *part {
+        Part::Pages { page, pages, .. } => Some((page, page + pages)),
+        Part::Copied(_) | Part::Zeros { .. } => None,
+    });
+    let mut ranges: Vec<_> = pages.collect();
+    ranges.sort_unstable();
+    ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0)
 }
 
 /// The pages of a part, as if each part were a core: the last one counts.
@@ -305,25 +348,19 @@ fn small_hole(extents: &[Extent], index: usize) -> Option<u64> {
 }
 
 /// Cuts data where their units end, if those have an order, and finds the holes that are written.
-fn cut(extents: &[Extent], scores: &Scores, hole: u64) -> Vec<Piece> {
-    let mut pieces = Vec::with_capacity(extents.len());
-    for (index, extent) in extents.iter().enumerate() {
+fn cut(mapped: &Mapped, scores: &Scores, hole: u64) -> impl Iterator<Item = Piece> {
+    let extents = &mapped.extents;
+    extents.iter().enumerate().flat_map(move |(index, extent)| {
         let written = small_hole(extents, index).is_some_and(|bytes| bytes <= hole);
-        if scores.is_empty() || !matches!(extent.what, What::Data { .. }) {
-            pieces.push(Piece {
-                extent: *extent,
-                written,
-            });
-            continue;
-        }
-        for extent in units(*extent) {
-            pieces.push(Piece {
-                extent,
-                written: false,
-            });
-        }
-    }
-    pieces
+        let is_whole = scores.is_empty() || !matches!(extent.what, What::Data { .. });
+        let (whole, parts) = if is_whole {
+            (Some(*extent), None)
+        } else {
+            (None, Some(units(*extent)))
+        };
+        let all = whole.into_iter().chain(parts.into_iter().flatten());
+        all.map(move |extent| Piece { extent, written })
+    })
 }
 
 /// The parts of an extent of data, unit by unit.
@@ -353,7 +390,7 @@ pub fn units(extent: Extent) -> impl Iterator<Item = Extent> {
 #[cfg(test)]
 mod tests {
     use super::{After, Extent, Layout, Mapped, Part, Scores, UNIT, What};
-    use crate::archive::elsewhere::{Elsewhere, Place};
+    use crate::archive::elsewhere::Place;
     use crate::archive::head::PAGE;
 
     fn data(page: u64) -> What {
@@ -471,14 +508,10 @@ mod tests {
 
     #[test]
     fn what_lies_elsewhere_is_a_hole_that_is_noted() {
-        let there = |vaddr| {
-            What::Elsewhere(Elsewhere {
-                vaddr,
-                bytes: PAGE,
-                vaddr_there: vaddr + 0x1000_0000,
-                pid_there: 7,
-                place: Place::Parent,
-            })
+        let there = |vaddr| What::Elsewhere {
+            vaddr: vaddr + 0x1000_0000,
+            pid: 7,
+            place: Place::Parent,
         };
         let start = 0x10_0000;
         let mappings = [mapped(
@@ -538,5 +571,10 @@ mod tests {
             27_000 * PAGE,
             "as many holes as that are too many"
         );
+    }
+
+    #[test]
+    fn extents_are_small_for_there_may_be_very_many() {
+        assert_eq!(size_of::<Extent>(), 32);
     }
 }

@@ -1,6 +1,6 @@
 //! The members of an archive, written one after the other, with their sums at the end.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -10,6 +10,46 @@ use super::{MANIFEST, SUMS, core_name, state_name};
 /// Tar's unit: headers are of this size, and members are padded to it.
 pub const BLOCK: u64 = 512;
 static ZEROS: [u8; 1024] = [0; 1024];
+/// What is written bit by bit is put in pieces of this size.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Counts the bytes that are written to it.
+#[derive(Debug, Default)]
+pub struct Count(u64);
+
+impl Count {
+    /// How many bytes `write` writes.
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`.
+    pub fn of(write: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<u64> {
+        let mut count = Self::default();
+        write(&mut count)?;
+        Ok(count.0)
+    }
+}
+
+impl Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes the manifest as it stands in the archive.
+///
+/// # Errors
+///
+/// When it is not taken.
+pub fn write_manifest(mut to: impl Write, manifest: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut to, manifest)?;
+    to.write_all(b"\n")
+}
 
 /// Takes an archive, piece by piece, without a copy.
 pub trait Sink {
@@ -75,27 +115,28 @@ impl<S: Sink> MemberWriter<S> {
     pub fn manifest(&mut self, manifest: &impl Serialize) -> io::Result<()> {
         self.turn(Stage::Manifest)?;
         self.stage = Stage::States;
-        let mut text = serde_json::to_vec_pretty(manifest)?;
-        text.push(b'\n');
-        self.whole(MANIFEST, text.into())
+        let bytes = Count::of(|count| write_manifest(count, manifest))?;
+        let mut member = self.begin(MANIFEST.to_owned(), bytes)?;
+        member.write_all_of(|to| write_manifest(to, manifest))?;
+        member.finish()
     }
 
-    /// Writes the state of a process.
+    /// Begins the state of a process, of `bytes` bytes; [`Member::finish`] ends it.
     ///
     /// # Errors
     ///
     /// When the sink does not take it, or it comes out of turn.
-    pub fn state(&mut self, pid: i32, json: Bytes) -> io::Result<()> {
+    pub fn state(&mut self, pid: i32, bytes: u64) -> io::Result<Member<'_, S>> {
         self.turn(Stage::States)?;
-        self.whole(&state_name(pid), json)
+        self.begin(state_name(pid), bytes)
     }
 
-    /// Begins the core of a process, of `bytes` bytes; [`CoreWriter::finish`] ends it.
+    /// Begins the core of a process, of `bytes` bytes; [`Member::finish`] ends it.
     ///
     /// # Errors
     ///
     /// When the sink does not take it, or it comes out of turn.
-    pub fn core(&mut self, pid: i32, bytes: u64) -> io::Result<CoreWriter<'_, S>> {
+    pub fn core(&mut self, pid: i32, bytes: u64) -> io::Result<Member<'_, S>> {
         if self.stage == Stage::States {
             self.stage = Stage::Cores;
         }
@@ -111,7 +152,9 @@ impl<S: Sink> MemberWriter<S> {
     pub fn finish(mut self) -> io::Result<S> {
         self.turn(self.stage)?;
         let sums = Bytes::from(std::mem::take(&mut self.sums));
-        self.whole(SUMS, sums)?;
+        let mut member = self.begin(SUMS.to_owned(), sums.len() as u64)?;
+        member.put(sums)?;
+        member.finish()?;
         self.sink.put(Bytes::from_static(&ZEROS))?;
         Ok(self.sink)
     }
@@ -128,13 +171,7 @@ impl<S: Sink> MemberWriter<S> {
         Ok(())
     }
 
-    fn whole(&mut self, name: &str, content: Bytes) -> io::Result<()> {
-        let mut member = self.begin(name.to_owned(), content.len() as u64)?;
-        member.put(content)?;
-        member.finish()
-    }
-
-    fn begin(&mut self, name: String, bytes: u64) -> io::Result<CoreWriter<'_, S>> {
+    fn begin(&mut self, name: String, bytes: u64) -> io::Result<Member<'_, S>> {
         let mut header = tar::Header::new_gnu();
         header.set_path(&name)?;
         header.set_entry_type(tar::EntryType::Regular);
@@ -146,7 +183,7 @@ impl<S: Sink> MemberWriter<S> {
         header.set_cksum();
         self.open = true;
         self.sink.put(Bytes::copy_from_slice(header.as_bytes()))?;
-        Ok(CoreWriter {
+        Ok(Member {
             archive: self,
             name,
             bytes,
@@ -156,9 +193,9 @@ impl<S: Sink> MemberWriter<S> {
     }
 }
 
-/// A core on its way into the archive. What goes in by [`put`](Self::put) is not copied.
+/// A member on its way into the archive. What goes in by [`put`](Self::put) is not copied.
 #[derive(Debug)]
-pub struct CoreWriter<'a, S> {
+pub struct Member<'a, S> {
     archive: &'a mut MemberWriter<S>,
     name: String,
     bytes: u64,
@@ -166,7 +203,7 @@ pub struct CoreWriter<'a, S> {
     hasher: Box<blake3::Hasher>,
 }
 
-impl<S: Sink> CoreWriter<'_, S> {
+impl<S: Sink> Member<'_, S> {
     /// Appends a piece.
     ///
     /// # Errors
@@ -182,6 +219,26 @@ impl<S: Sink> CoreWriter<'_, S> {
             return Ok(());
         }
         self.archive.sink.put(piece)
+    }
+
+    /// How much was appended.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.bytes - self.left
+    }
+
+    /// Appends what `write` writes, in pieces however small.
+    ///
+    /// # Errors
+    ///
+    /// As [`Member::put`], and those of `write`.
+    pub fn write_all_of(
+        &mut self,
+        write: impl FnOnce(&mut BufWriter<&mut Self>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut buffer = BufWriter::with_capacity(PIECE_BYTES, self);
+        write(&mut buffer)?;
+        buffer.flush()
     }
 
     /// Ends the member.
@@ -204,7 +261,7 @@ impl<S: Sink> CoreWriter<'_, S> {
     }
 }
 
-impl<S: Sink> Write for CoreWriter<'_, S> {
+impl<S: Sink> Write for Member<'_, S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.put(Bytes::copy_from_slice(bytes))?;
         Ok(bytes.len())
@@ -250,7 +307,9 @@ mod tests {
     fn the_members_come_in_their_order_with_sums_that_are_right() {
         let mut archive = MemberWriter::new(ToWriter(Vec::new()), 7);
         archive.manifest(&manifest()).unwrap();
-        archive.state(1, Bytes::from_static(b"{}")).unwrap();
+        let mut state = archive.state(1, 2).unwrap();
+        state.put(Bytes::from_static(b"{}")).unwrap();
+        state.finish().unwrap();
         let mut core = archive.core(1, 600).unwrap();
         core.put(Bytes::from(vec![1; 100])).unwrap();
         core.write_all(&[2; 500]).unwrap();
@@ -278,7 +337,7 @@ mod tests {
     #[test]
     fn what_comes_out_of_turn_or_has_another_size_is_refused() {
         let mut archive = MemberWriter::new(ToWriter(Vec::new()), 0);
-        assert!(archive.state(1, Bytes::new()).is_err());
+        assert!(archive.state(1, 0).is_err());
         archive.manifest(&manifest()).unwrap();
         assert!(archive.manifest(&manifest()).is_err());
         let mut core = archive.core(1, 4).unwrap();
@@ -286,7 +345,7 @@ mod tests {
         let mut archive = MemberWriter::new(ToWriter(Vec::new()), 0);
         archive.manifest(&manifest()).unwrap();
         assert!(archive.core(1, 4).unwrap().finish().is_err());
-        assert!(archive.state(1, Bytes::new()).is_err());
+        assert!(archive.state(1, 0).is_err());
         assert!(archive.finish().is_err(), "a core is not finished");
     }
 }

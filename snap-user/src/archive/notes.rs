@@ -1,13 +1,13 @@
 //! The notes of an ELF core: those that `fs/binfmt_elf.c` writes, and ours.
 
 use std::arch::x86_64::__cpuid_count;
+use std::io::{self, Write};
 
 use snap_common::abi;
 
-use super::elsewhere::Elsewhere;
-use super::head::{PAGE, push_note};
-use super::process::Process;
-use super::{NOTE_ELSEWHERE, NOTE_OWNER, NOTE_STATE};
+use super::elsewhere::{Elsewhere, RECORD_BYTES};
+use super::head::{PAGE, write_long_note, write_note};
+use super::{NOTE_ELSEWHERE, NOTE_OWNER, NOTE_STATE, state};
 use crate::image::Image;
 use crate::octal::unescape;
 
@@ -33,50 +33,87 @@ const PRPSINFO_ARGS: std::ops::Range<usize> = 56..136;
 /// `siginfo_t`.
 const SIGINFO_BYTES: usize = 128;
 
-/// Every note of a process, its main thread first: debuggers take the first for the current one. `json` is its state as the
-/// archive has it.
-#[must_use]
-pub fn notes(
-    image: &Image,
-    process: &abi::ImageProcess,
-    state: &Process,
-    json: &[u8],
-    elsewhere: &[Elsewhere],
-) -> Vec<u8> {
-    let mut threads: Vec<_> = image.threads_of(process).iter().collect();
-    threads.sort_by_key(|thread| (thread.pid != process.pid, thread.pid));
-    let mut notes = Vec::new();
-    let mut layout = Vec::new();
-    for (number, thread) in threads.into_iter().enumerate() {
-        let sets = register_sets(image.blob(thread.regs));
-        let Some((_, registers)) = sets.iter().find(|(kind, _)| *kind == NT_PRSTATUS) else {
-            continue; // a kernel worker has none
-        };
-        let mut add = |kind, bytes: &[u8]| push_note(&mut notes, "CORE", kind, bytes);
-        add(NT_PRSTATUS, &prstatus(process, state, thread, registers));
-        if number == 0 {
-            add(NT_PRPSINFO, &prpsinfo(process, state, thread));
-            add(NT_SIGINFO, &[0; SIGINFO_BYTES]); // no signal stopped it
-            add(NT_AUXV, &auxv(&state.auxv));
-            add(NT_FILE, &files(image, process));
+/// What the notes of a process are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Notes<'a> {
+    /// The image.
+    pub image: &'a Image,
+    /// The process.
+    pub process: &'a abi::ImageProcess,
+    /// Its arguments.
+    pub args: &'a [String],
+    /// How long its state is in the archive.
+    pub state_bytes: u64,
+    /// Its pages that are elsewhere.
+    pub elsewhere: &'a [Elsewhere],
+}
+
+impl Notes<'_> {
+    /// Writes them, the main thread first: debuggers take the first for the current one. `state` writes the process's state as the archive
+    /// has it.
+    ///
+    /// # Errors
+    ///
+    /// When they are not taken.
+    pub fn write<W: Write>(
+        &self,
+        to: &mut W,
+        state: impl FnOnce(&mut W) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.of_threads(to)?;
+        write_long_note(to, NOTE_OWNER, NOTE_STATE, self.state_bytes, state)?;
+        if self.elsewhere.is_empty() {
+            return Ok(());
         }
-        for (kind, bytes) in sets.iter().filter(|(kind, _)| *kind != NT_PRSTATUS) {
-            let owner = if *kind < 0x100 { "CORE" } else { "LINUX" };
-            push_note(&mut notes, owner, *kind, bytes);
-            if *kind == NT_X86_XSTATE && layout.is_empty() {
-                layout = xsave_layout(bytes);
+        let bytes = (self.elsewhere.len() * RECORD_BYTES) as u64;
+        write_long_note(to, NOTE_OWNER, NOTE_ELSEWHERE, bytes, |to| {
+            let mut records = self.elsewhere.iter().map(Elsewhere::to_bytes);
+            records.try_for_each(|record| to.write_all(&record))
+        })
+    }
+
+    fn of_threads(&self, to: &mut impl Write) -> io::Result<()> {
+        let (image, process) = (self.image, self.process);
+        let mut threads: Vec<_> = image.threads_of(process).iter().collect();
+        threads.sort_by_key(|thread| (thread.pid != process.pid, thread.pid));
+        let main = threads.first().copied();
+        let mut is_first = true;
+        let mut layout = Vec::new();
+        for thread in threads {
+            let sets = register_sets(image.blob(thread.regs));
+            let Some((_, registers)) = sets.iter().find(|(kind, _)| *kind == NT_PRSTATUS) else {
+                continue; // a kernel worker has none
+            };
+            write_note(to, "CORE", NT_PRSTATUS, &prstatus(process, thread, registers))?;
+            if std::mem::take(&mut is_first) {
+                self.of_process(to, Some(thread))?;
+            }
+            for (kind, bytes) in sets.iter().filter(|(kind, _)| *kind != NT_PRSTATUS) {
+                let owner = if *kind < 0x100 { "CORE" } else { "LINUX" };
+                write_note(to, owner, *kind, bytes)?;
+                if *kind == NT_X86_XSTATE && layout.is_empty() {
+                    layout = xsave_layout(bytes);
+                }
             }
         }
+        if is_first {
+            self.of_process(to, main)?; // there are kernel workers alone
+        }
+        if layout.is_empty() {
+            return Ok(());
+        }
+        write_note(to, "LINUX", NT_X86_XSAVE_LAYOUT, &layout)
     }
-    if !layout.is_empty() {
-        push_note(&mut notes, "LINUX", NT_X86_XSAVE_LAYOUT, &layout);
+
+    /// What is there once. Debuggers look for it behind the registers of the first thread.
+    fn of_process(&self, to: &mut impl Write, first: Option<&abi::ImageThread>) -> io::Result<()> {
+        let (image, process) = (self.image, self.process);
+        let mut add = |kind, bytes: &[u8]| write_note(to, "CORE", kind, bytes);
+        add(NT_PRPSINFO, &prpsinfo(process, self.args, first))?;
+        add(NT_SIGINFO, &[0; SIGINFO_BYTES])?; // no signal stopped it
+        add(NT_AUXV, &auxv(&state::auxv(image, process)))?;
+        add(NT_FILE, &files(image, process))
     }
-    push_note(&mut notes, NOTE_OWNER, NOTE_STATE, json);
-    if !elsewhere.is_empty() {
-        let records: Vec<_> = elsewhere.iter().flat_map(Elsewhere::to_bytes).collect();
-        push_note(&mut notes, NOTE_OWNER, NOTE_ELSEWHERE, &records);
-    }
-    notes
 }
 
 /// Splits the register sets of a thread into type and bytes.
@@ -101,19 +138,14 @@ fn put(into: &mut [u8], at: usize, bytes: &[u8]) {
     }
 }
 
-fn prstatus(
-    process: &abi::ImageProcess,
-    state: &Process,
-    thread: &abi::ImageThread,
-    registers: &[u8],
-) -> Vec<u8> {
+fn prstatus(process: &abi::ImageProcess, thread: &abi::ImageThread, registers: &[u8]) -> Vec<u8> {
     let mut status = vec![0; PRSTATUS_BYTES];
     put(&mut status, 16, &thread.sigpending.to_le_bytes());
     put(&mut status, 24, &thread.sigblocked.to_le_bytes());
     put(&mut status, 32, &thread.pid.to_le_bytes());
     put(&mut status, 36, &process.ppid.to_le_bytes());
-    put(&mut status, 40, &state.pgid.to_le_bytes());
-    put(&mut status, 44, &state.sid.to_le_bytes());
+    put(&mut status, 40, &process.pgid.to_le_bytes());
+    put(&mut status, 44, &process.sid.to_le_bytes());
     put(
         &mut status,
         PRSTATUS_REGS,
@@ -123,20 +155,24 @@ fn prstatus(
     status
 }
 
-fn prpsinfo(process: &abi::ImageProcess, state: &Process, main: &abi::ImageThread) -> Vec<u8> {
+fn prpsinfo(process: &abi::ImageProcess, args: &[String], first: Option<&abi::ImageThread>) -> Vec<u8> {
     let mut info = vec![0; PRPSINFO_BYTES];
     // The number of the state, and its letter: running or sleeping.
-    let asleep = main.state == abi::THREAD_ASLEEP;
+    let asleep = first.is_some_and(|thread| thread.state == abi::THREAD_ASLEEP);
     put(&mut info, 0, if asleep { &[1, b'S'] } else { &[0, b'R'] });
-    put(&mut info, 3, &main.nice.to_le_bytes()[..1]);
+    put(
+        &mut info,
+        3,
+        &first.map_or(0, |thread| thread.nice).to_le_bytes()[..1],
+    );
     put(&mut info, 16, &process.uid.to_le_bytes());
     put(&mut info, 20, &process.gid.to_le_bytes());
     put(&mut info, 24, &process.pid.to_le_bytes());
     put(&mut info, 28, &process.ppid.to_le_bytes());
-    put(&mut info, 32, &state.pgid.to_le_bytes());
-    put(&mut info, 36, &state.sid.to_le_bytes());
+    put(&mut info, 32, &process.pgid.to_le_bytes());
+    put(&mut info, 36, &process.sid.to_le_bytes());
     put(&mut info, 40, &process.comm);
-    let arguments = unescape(state.args.join(" ").as_bytes());
+    let arguments = unescape(args.join(" ").as_bytes());
     let room = PRPSINFO_ARGS.len() - 1; // it ends with a NUL
     let shown = &arguments[..arguments.len().min(room)];
     put(

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use snap_common::abi;
 
-use super::elsewhere::{Elsewhere, Place};
+use super::elsewhere::Place;
 use super::head::PAGE;
 use super::layout::{Extent, Mapped, What};
 use super::manifest::Manifest;
@@ -180,8 +180,8 @@ impl<'a> Plan<'a> {
             }
             let pid = self.image.processes[process].pid;
             if self.is_in_parent(process, run) {
-                let there = elsewhere(at, bytes, pid, at, Place::Parent);
-                push(&mut at, bytes, What::Elsewhere(there));
+                let there = elsewhere(pid, at, Place::Parent);
+                push(&mut at, bytes, there);
                 continue;
             }
             let claim = Claim {
@@ -195,10 +195,7 @@ impl<'a> Plan<'a> {
             for part in self.shares.parts(claim) {
                 let (pages, what) = match part {
                     Part::Alone { pages } | Part::Here { pages } => (pages, What::Data { page }),
-                    Part::There { pages, pid, vaddr } => {
-                        let there = elsewhere(at, pages * PAGE, pid, vaddr, Place::SameArchive);
-                        (pages, What::Elsewhere(there))
-                    }
+                    Part::There { pages, pid, vaddr } => (pages, elsewhere(pid, vaddr, Place::SameArchive)),
                 };
                 push(&mut at, pages * PAGE, what);
                 page += pages;
@@ -224,14 +221,8 @@ impl<'a> Plan<'a> {
     }
 }
 
-const fn elsewhere(vaddr: u64, bytes: u64, pid_there: i32, vaddr_there: u64, place: Place) -> Elsewhere {
-    Elsewhere {
-        vaddr,
-        bytes,
-        vaddr_there,
-        pid_there,
-        place,
-    }
+const fn elsewhere(pid: i32, vaddr: u64, place: Place) -> What {
+    What::Elsewhere { vaddr, pid, place }
 }
 
 /// `PF_R`, `PF_W`, `PF_X` of a mapping.

@@ -3,10 +3,18 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+// Its long lists are of other types where it is written: they are too long to be held in memory.
 /// One process. Addresses are in bytes; ids are those of whoever took the snapshot. In names, paths and arguments, a byte that is no UTF-8 is
 /// written as `\351`, in octal, and a backslash before three octal digits as `\134`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Process {
+#[schemars(rename = "Process")]
+pub struct Process<
+    Threads = Vec<Thread>,
+    Mappings = Vec<Mapping>,
+    Descriptors = Vec<Descriptor>,
+    Files = Vec<OpenFile>,
+    Sentences = Vec<String>,
+> {
     /// Thread group id.
     pub pid: i32,
     /// The parent's.
@@ -56,15 +64,15 @@ pub struct Process {
     /// Interval and POSIX timers that are set.
     pub timers: Vec<Timer>,
     /// Its threads, the main thread first.
-    pub threads: Vec<Thread>,
+    pub threads: Threads,
     /// Its mappings, by address.
-    pub mappings: Vec<Mapping>,
+    pub mappings: Mappings,
     /// Its descriptors, by number.
-    pub descriptors: Vec<Descriptor>,
+    pub descriptors: Descriptors,
     /// What they refer to, each open file once, however many descriptors of this process refer to it.
-    pub files: Vec<OpenFile>,
+    pub files: Files,
     /// What belonged to the instant and is not in the archive, one sentence each.
-    pub not_captured: Vec<String>,
+    pub not_captured: Sentences,
 }
 
 /// Ids and capabilities.

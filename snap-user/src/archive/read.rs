@@ -26,12 +26,7 @@ use self::member::{Header, Input, Member};
 use super::elsewhere::Place;
 use super::manifest::Manifest;
 use super::process::Process;
-use super::{MANIFEST, SUMS, core_name, state_name};
-
-/// The manifest may have this size.
-const MANIFEST_LIMIT: u64 = 64 << 20;
-/// The state of a process may have this size.
-const STATE_LIMIT: u64 = 256 << 20;
+use super::{MANIFEST, MANIFEST_LIMIT, STATE_LIMIT, SUMS, core_name, state_name};
 
 /// A member of an archive.
 #[derive(Debug)]

@@ -8,8 +8,12 @@ mod socket;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io;
 
+use serde::{Serialize, Serializer};
 use snap_common::abi;
+
+use self::descriptors::Descriptors;
 
 use super::process::{
     Credentials, Layout, Limit, Mapping, PendingSignal, Process, Rseq, Scheduling, SignalAction, Thread,
@@ -71,19 +75,58 @@ pub fn arguments<S: ImageSource + ?Sized>(
     memory::arguments(image, source, process)
 }
 
-/// The state of one process of an image, with the arguments that [`arguments`] has read.
+/// What belonged to the instant of a process and is not in the image, one sentence each.
 #[must_use]
-pub fn describe(image: &Image, process: &abi::ImageProcess, args: Vec<String>) -> Process {
-    let threads = main_first(image, process);
-    let (descriptors, files) = descriptors::describe(image, process);
-    Process {
+pub fn not_captured(image: &Image, process: &abi::ImageProcess) -> Vec<String> {
+    lost::sentences(image, process)
+}
+
+/// What of a process's state is not in the image's tables.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// As [`arguments`] has read them.
+    pub args: &'a [String],
+    /// How many pages of each mapping are in the parent; none where it is not given.
+    pub parent_pages: &'a [u64],
+    /// As [`not_captured`] says it.
+    pub not_captured: &'a [String],
+}
+
+/// A list that is made as it is written.
+struct Each<F>(F);
+
+impl<F, I> Serialize for Each<F>
+where
+    F: Fn() -> I,
+    I: Iterator<Item: Serialize>,
+{
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((self.0)())
+    }
+}
+
+/// Writes the state of one process of an image, which is a [`Process`], as JSON. No more of it is in memory at once than one open file.
+///
+/// # Errors
+///
+/// When it is not taken.
+pub fn write(
+    to: impl io::Write,
+    image: &Image,
+    process: &abi::ImageProcess,
+    known: Known<'_>,
+) -> io::Result<()> {
+    let threads = &main_first(image, process);
+    let main = threads.first().copied();
+    let descriptors = &Descriptors::new(image, process);
+    let state = Process {
         pid: process.pid,
         ppid: process.ppid,
         pgid: process.pgid,
         sid: process.sid,
         comm: comm(&process.comm),
         exe: image.text(process.exe),
-        args,
+        args: known.args.to_vec(),
         cwd: image.text(process.cwd),
         root: image.text(process.root),
         start_time_ns: process.start_time_ns,
@@ -92,7 +135,7 @@ pub fn describe(image: &Image, process: &abi::ImageProcess, args: Vec<String>) -
         personality: process.personality,
         oom_score_adj: process.oom_score_adj,
         child_subreaper: process.flags & abi::PROCESS_SUBREAPER != 0,
-        credentials: threads.first().map_or_else(Credentials::default, |main| {
+        credentials: main.map_or_else(Credentials::default, |main| {
             credentials(image, process.credentials, main)
         }),
         limits: limits(image, process),
@@ -107,15 +150,16 @@ pub fn describe(image: &Image, process: &abi::ImageProcess, args: Vec<String>) -
             .iter()
             .map(timer)
             .collect(),
-        threads: threads
-            .iter()
-            .map(|thread| describe_thread(image, process, threads.first().copied(), thread))
-            .collect(),
-        mappings: mappings(image, process),
-        not_captured: lost::sentences(image, process, &files),
-        descriptors,
-        files,
-    }
+        threads: Each(move || {
+            let threads = threads.iter();
+            threads.map(move |thread| describe_thread(image, process, main, thread))
+        }),
+        mappings: Each(move || mappings(image, process, known.parent_pages)),
+        descriptors: Each(move || descriptors.all()),
+        files: Each(move || descriptors.files().map(|(file, _)| descriptors.describe(file))),
+        not_captured: known.not_captured,
+    };
+    Ok(serde_json::to_writer(to, &state)?)
 }
 
 /// The threads of a process, that with its own id first.
@@ -364,11 +408,20 @@ fn processors(mask: &[u8]) -> String {
     ranges.join(",")
 }
 
-fn mappings(image: &Image, process: &abi::ImageProcess) -> Vec<Mapping> {
+fn mappings(
+    image: &Image,
+    process: &abi::ImageProcess,
+    parent_pages: &[u64],
+) -> impl Iterator<Item = Mapping> {
+    let parent_pages = parent_pages.iter().copied().chain(std::iter::repeat(0));
+    let vmas = image.vmas_of(process).iter().zip(parent_pages);
+    vmas.map(|(vma, parent_pages)| mapping(image, vma, parent_pages))
+}
+
+fn mapping(image: &Image, vma: &abi::ImageVma, parent_pages: u64) -> Mapping {
     let flag =
         |vma: &abi::ImageVma, bit: u32, yes: char, no: char| if vma.flags & bit == 0 { no } else { yes };
-    let vmas = image.vmas_of(process).iter();
-    vmas.map(|vma| Mapping {
+    Mapping {
         start: vma.start,
         end: vma.end,
         permissions: [
@@ -390,9 +443,8 @@ fn mappings(image: &Image, process: &abi::ImageProcess) -> Vec<Mapping> {
             .filter(|run| run.flags & abi::RUN_UNREADABLE == 0)
             .map(|run| u64::from(run.pages))
             .sum(),
-        parent_pages: 0,
-    })
-    .collect()
+        parent_pages,
+    }
 }
 
 fn mapping_flags(vma: &abi::ImageVma) -> Vec<String> {

@@ -1,18 +1,19 @@
 //! Writes the archive of an image.
 
-use std::io;
+use std::io::{self, Write};
 
 use bytes::Bytes;
 
 use super::copies::Copies;
-use super::head::{PAGE, Segment, head, head_bytes};
+use super::elsewhere::Elsewhere;
+use super::head::{PAGE, Segment, head_bytes, write_headers};
 use super::layout::{After, Layout, Part, Scores};
 use super::manifest::{MANIFEST_VERSION, Manifest, Parent, ProcessEntry};
-use super::members::{CoreWriter, MemberWriter, Sink};
+use super::members::{Count, Member, MemberWriter, Sink, write_manifest};
+use super::notes::Notes;
 use super::order::{Order, scores, turns};
 use super::plan::{ParentImage, Plan, instance};
-use super::process::Process;
-use super::{core_name, notes, state, state_name};
+use super::{HEAD_LIMIT, MANIFEST_LIMIT, STATE_LIMIT, core_name, state, state_name};
 use crate::device::ImageSource;
 use crate::how::Arm;
 use crate::image::{Image, comm};
@@ -50,6 +51,43 @@ impl Facts {
     }
 }
 
+/// Why an archive cannot be laid out.
+#[derive(Debug, thiserror::Error)]
+pub enum LayOutError {
+    /// The image cannot be read.
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    /// Nobody could read the archive.
+    #[error(
+        "{what} would have {bytes} bytes in the image, more than the {limit} that its readers take, for there are too many descriptors, \
+         threads or mappings; leave out the process that has most of them, or let it give some back"
+    )]
+    TooLarge {
+        /// Which part of it.
+        what: String,
+        /// How long it would be.
+        bytes: u64,
+        /// How long it may be.
+        limit: u64,
+    },
+}
+
+/// Is a part of the archive as long as it may be?
+fn within(limit: u64, bytes: u64, what: impl FnOnce() -> String) -> Result<u64, LayOutError> {
+    if bytes > limit {
+        let what = what();
+        return Err(LayOutError::TooLarge { what, bytes, limit });
+    }
+    Ok(bytes)
+}
+
+/// How long the parts of a process are that have no pages.
+#[derive(Clone, Copy, Debug)]
+struct Lengths {
+    state: u64,
+    notes: u64,
+}
+
 /// An archive that is laid out, so that its size is known before its first byte.
 #[derive(Debug)]
 pub struct Archive<'a, S: ?Sized> {
@@ -60,6 +98,7 @@ pub struct Archive<'a, S: ?Sized> {
     layouts: Vec<Layout>,
     /// Read before anything is let go.
     args: Vec<Vec<String>>,
+    lengths: Vec<Lengths>,
     manifest: Manifest,
 }
 
@@ -68,14 +107,14 @@ impl<'a, S: ImageSource + ?Sized> Archive<'a, S> {
     ///
     /// # Errors
     ///
-    /// When the image cannot be read.
+    /// When the image cannot be read, or the archive could not.
     pub fn new(
         image: &'a Image,
         source: &'a S,
         parent: Option<&ParentImage>,
         order: Order,
         facts: Facts,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, LayOutError> {
         let scores = match order {
             Order::Likely => scores(image, source)?,
             Order::Address => vec![Scores::new(); image.processes.len()],
@@ -108,6 +147,7 @@ impl<'a, S: ImageSource + ?Sized> Archive<'a, S> {
             copies,
             layouts,
             args,
+            lengths: Vec::new(),
             manifest: Manifest {
                 manifest_version: MANIFEST_VERSION,
                 freezeframe_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -124,9 +164,11 @@ impl<'a, S: ImageSource + ?Sized> Archive<'a, S> {
                 not_captured: Vec::new(),
             },
         };
-        archive.manifest.processes = (0..image.processes.len())
-            .map(|process| archive.entry(process))
-            .collect::<io::Result<_>>()?;
+        for process in 0..image.processes.len() {
+            let (entry, lengths) = archive.entry(process)?;
+            archive.manifest.processes.push(entry);
+            archive.lengths.push(lengths);
+        }
         let any = archive
             .manifest
             .processes
@@ -137,6 +179,8 @@ impl<'a, S: ImageSource + ?Sized> Archive<'a, S> {
             snapshot_id: parent.snapshot_id,
             name: parent.name.clone(),
         });
+        let manifest = Count::of(|count| write_manifest(count, &archive.manifest))?;
+        within(MANIFEST_LIMIT, manifest, || "the manifest".to_owned())?;
         Ok(archive)
     }
 
@@ -146,61 +190,86 @@ impl<'a, S: ImageSource + ?Sized> Archive<'a, S> {
         &self.manifest
     }
 
+    /// The same, when it is written: a copy of it may be large.
+    #[must_use]
+    pub fn into_manifest(self) -> Manifest {
+        self.manifest
+    }
+
     /// Bytes of the cores, which is all but a little of the archive.
     #[must_use]
     pub fn core_bytes(&self) -> u64 {
         self.manifest.processes.iter().map(|entry| entry.core_bytes).sum()
     }
 
-    fn entry(&self, process: usize) -> io::Result<ProcessEntry> {
+    fn entry(&self, process: usize) -> Result<(ProcessEntry, Lengths), LayOutError> {
         let record = &self.image.processes[process];
-        let (state, json) = self.state(process)?;
-        let notes = self.notes(process, &state, &json);
         let layout = &self.layouts[process];
-        Ok(ProcessEntry {
+        let not_captured = state::not_captured(self.image, record);
+        let state = Count::of(|count| self.write_state(count, process, &not_captured))?;
+        within(STATE_LIMIT, state, || {
+            format!("the state of process {}", record.pid)
+        })?;
+        let notes = Count::of(|count| {
+            let state_of = |to: &mut Count| self.write_state(to, process, &not_captured);
+            self.notes(process, &layout.elsewhere, state)
+                .write(count, state_of)
+        })?;
+        let head = head_bytes(layout.segments.len(), notes);
+        within(HEAD_LIMIT, head, || {
+            format!("the head of the core of process {}", record.pid)
+        })?;
+        let entry = ProcessEntry {
             pid: record.pid,
             ppid: record.ppid,
             comm: comm(&record.comm),
             exe: self.image.text(record.exe),
             state: state_name(record.pid),
             core: core_name(record.pid),
-            core_bytes: head_bytes(layout.segments.len(), notes.len()) + layout.data_bytes,
+            core_bytes: head + layout.data_bytes,
             threads: record.thread_count,
             arm: Arm::name(record.arm_mode).to_owned(),
             arm_reason: Arm::why(record.arm_reason).to_owned(),
             pages: layout.pages,
             whole_because: self.plan.whole_because(process).map(ToOwned::to_owned),
-            not_captured: state.not_captured,
-        })
+            not_captured,
+        };
+        Ok((entry, Lengths { state, notes }))
     }
 
-    /// Made anew whenever it is needed: those of a thousand processes would take too much memory.
-    fn state(&self, process: usize) -> io::Result<(Process, Vec<u8>)> {
-        let record = &self.image.processes[process];
-        let mut state = state::describe(self.image, record, self.args[process].clone());
-        for (mapping, pages) in state.mappings.iter_mut().zip(self.plan.parent_pages(process)) {
-            mapping.parent_pages = pages;
+    /// Made anew whenever it is needed: that of a process with very many descriptors would take too much memory.
+    fn write_state(&self, to: impl Write, process: usize, not_captured: &[String]) -> io::Result<()> {
+        let known = state::Known {
+            args: &self.args[process],
+            parent_pages: &self.plan.parent_pages(process),
+            not_captured,
+        };
+        state::write(to, self.image, &self.image.processes[process], known)
+    }
+
+    fn notes<'b>(&'b self, process: usize, elsewhere: &'b [Elsewhere], state_bytes: u64) -> Notes<'b> {
+        Notes {
+            image: self.image,
+            process: &self.image.processes[process],
+            args: &self.args[process],
+            state_bytes,
+            elsewhere,
         }
-        let json = serde_json::to_vec(&state)?;
-        Ok((state, json))
     }
 
-    fn notes(&self, process: usize, state: &Process, json: &[u8]) -> Vec<u8> {
-        let elsewhere = &self.layouts[process].elsewhere;
-        notes::notes(self.image, &self.image.processes[process], state, json, elsewhere)
-    }
-
-    /// Writes it.
+    /// Writes it, once.
     ///
     /// # Errors
     ///
     /// When the image cannot be read, or the sink does not take it.
-    pub fn write<K: Sink>(&self, sink: K) -> io::Result<K> {
+    pub fn write<K: Sink>(&mut self, sink: K) -> io::Result<K> {
         let mtime = self.image.header.instant_realtime_ns / 1_000_000_000;
         let mut members = MemberWriter::new(sink, mtime);
         members.manifest(&self.manifest)?;
-        for (process, record) in self.image.processes.iter().enumerate() {
-            members.state(record.pid, self.state(process)?.1.into())?;
+        for (process, entry) in self.manifest.processes.iter().enumerate() {
+            let mut state = members.state(entry.pid, self.lengths[process].state)?;
+            state.write_all_of(|to| self.write_state(to, process, &entry.not_captured))?;
+            state.finish()?;
         }
         for process in self.plan.order() {
             self.write_core(process, &mut members)?;
@@ -208,21 +277,22 @@ impl<'a, S: ImageSource + ?Sized> Archive<'a, S> {
         members.finish()
     }
 
-    fn write_core<K: Sink>(&self, process: usize, members: &mut MemberWriter<K>) -> io::Result<()> {
+    fn write_core<K: Sink>(&mut self, process: usize, members: &mut MemberWriter<K>) -> io::Result<()> {
+        let layout = std::mem::take(&mut self.layouts[process]);
         let entry = &self.manifest.processes[process];
-        let layout = &self.layouts[process];
-        let (state, json) = self.state(process)?;
-        let notes = self.notes(process, &state, &json);
-        let data = head_bytes(layout.segments.len(), notes.len());
-        let segments: Vec<_> = layout
-            .segments
-            .iter()
-            .map(|segment| behind(segment, data))
-            .collect();
+        let Lengths { state, notes } = self.lengths[process];
+        let data = head_bytes(layout.segments.len(), notes);
         let mut core = members.core(entry.pid, entry.core_bytes)?;
-        core.put(head(&segments, &notes).into())?;
-        for part in &layout.parts {
-            match *part {
+        core.write_all_of(|to| {
+            let segments = layout.segments.iter().map(|segment| behind(segment, data));
+            write_headers(to, segments, notes)?;
+            self.notes(process, &layout.elsewhere, state)
+                .write(to, |to| self.write_state(to, process, &entry.not_captured))
+        })?;
+        write_zeros(entry.core_bytes - layout.data_bytes - core.done(), &mut core)?;
+        // The pages take their time, and the rest is not needed meanwhile.
+        for part in layout.into_parts() {
+            match part {
                 Part::Pages { page, pages, after } => self.write_pages(page, pages, after, &mut core)?,
                 Part::Copied(index) => write_copy(&self.copies.get(index), &mut core)?,
                 Part::Zeros { bytes } => write_zeros(bytes, &mut core)?,
@@ -236,7 +306,7 @@ impl<'a, S: ImageSource + ?Sized> Archive<'a, S> {
         page: u64,
         pages: u64,
         after: After,
-        core: &mut CoreWriter<'_, K>,
+        core: &mut Member<'_, K>,
     ) -> io::Result<()> {
         let mut at = page;
         while at < page + pages {
@@ -265,7 +335,7 @@ fn behind(segment: &Segment, data: u64) -> Segment {
     }
 }
 
-fn write_copy<K: Sink>(copy: &Bytes, core: &mut CoreWriter<'_, K>) -> io::Result<()> {
+fn write_copy<K: Sink>(copy: &Bytes, core: &mut Member<'_, K>) -> io::Result<()> {
     let most = usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX);
     for at in (0..copy.len()).step_by(most) {
         core.put(copy.slice(at..copy.len().min(at + most)))?;
@@ -273,7 +343,7 @@ fn write_copy<K: Sink>(copy: &Bytes, core: &mut CoreWriter<'_, K>) -> io::Result
     Ok(())
 }
 
-fn write_zeros<K: Sink>(mut bytes: u64, core: &mut CoreWriter<'_, K>) -> io::Result<()> {
+fn write_zeros<K: Sink>(mut bytes: u64, core: &mut Member<'_, K>) -> io::Result<()> {
     while bytes != 0 {
         let some = bytes.min(ZEROS.len() as u64);
         let length = usize::try_from(some).unwrap_or(ZEROS.len());

@@ -135,7 +135,8 @@ fn join(args: &FlattenArgs, progress: &Progress, writer: Writer) -> Result<(), T
     let mut archive = MemberWriter::new(writer, now);
     archive.manifest(&done.manifest).map_err(failed)?;
     for (pid, json) in done.states {
-        archive.state(pid, json).map_err(failed)?;
+        let mut state = archive.state(pid, json.len() as u64).map_err(failed)?;
+        state.put(json).and_then(|()| state.finish()).map_err(failed)?;
     }
     for core in done.cores {
         write_core(&mut archive, &core).map_err(|error| match error {

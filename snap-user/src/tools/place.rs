@@ -66,7 +66,7 @@ pub fn lay_out(segments: &[Segment], data: impl IntoIterator<Item = (u64, u64)>,
             at = to;
         }
     }
-    let mut offset = head_bytes(layout.segments.len(), notes);
+    let mut offset = head_bytes(layout.segments.len(), notes as u64);
     for segment in layout
         .segments
         .iter_mut()

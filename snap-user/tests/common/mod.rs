@@ -196,7 +196,7 @@ impl Draft {
             let records: Vec<u8> = self.elsewhere.iter().flat_map(Elsewhere::to_bytes).collect();
             push_note(&mut notes, NOTE_OWNER, NOTE_ELSEWHERE, &records);
         }
-        let mut offset = head_bytes(self.memory.len(), notes.len());
+        let mut offset = head_bytes(self.memory.len(), notes.len() as u64);
         let mut segments = vec![Segment::default(); self.memory.len()];
         let mut data = Vec::new();
         let mut order: Vec<_> = (0..self.memory.len()).collect();
@@ -279,7 +279,10 @@ pub fn assemble(manifest: &Manifest, processes: &[Draft]) -> Vec<u8> {
     let mut writer = MemberWriter::new(ToWriter(Vec::new()), 0);
     writer.manifest(manifest).unwrap();
     for process in processes {
-        writer.state(process.pid, process.state().into()).unwrap();
+        let state = process.state();
+        let mut member = writer.state(process.pid, state.len() as u64).unwrap();
+        member.put(Bytes::from(state)).unwrap();
+        member.finish().unwrap();
     }
     for process in processes {
         let core = process.core();

@@ -14,10 +14,8 @@ use super::layout;
 use super::member::{Input, Member, PIECE_BYTES};
 use crate::archive::elsewhere::{Elsewhere, RECORD_BYTES};
 use crate::archive::head::{EHDR_BYTES, PHDR_BYTES, PN_XNUM, SHDR_BYTES, Segment};
-use crate::archive::{NOTE_ELSEWHERE, NOTE_OWNER, NOTE_STATE};
+use crate::archive::{HEAD_LIMIT, NOTE_ELSEWHERE, NOTE_OWNER, NOTE_STATE};
 
-/// Headers and notes of a core may take this much.
-pub const HEAD_LIMIT: u64 = 1 << 30;
 /// The owner of a note may have a name of this length.
 const OWNER_LIMIT: u32 = 64;
 

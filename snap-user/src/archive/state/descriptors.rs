@@ -8,23 +8,53 @@ use super::{fdinfo, socket};
 use crate::archive::process::{Descriptor, Details, Lock, OpenFile};
 use crate::image::Image;
 
-/// Those of one process; each open file once.
-pub(super) fn describe(image: &Image, process: &abi::ImageProcess) -> (Vec<Descriptor>, Vec<OpenFile>) {
-    let mut descriptors = Vec::new();
-    let mut files = Vec::new();
-    let mut known = std::collections::HashSet::new();
-    for fd in image.fds_of(process) {
-        let Some(file) = image.file_of(fd) else { continue };
-        descriptors.push(Descriptor {
-            fd: fd.fd,
-            cloexec: fd.flags & abi::FD_CLOEXEC != 0,
-            file: file.id,
-        });
-        if known.insert(fd.file) {
-            files.push(open_file(image, process, file));
+/// Those of one process. It may have a million.
+pub(super) struct Descriptors<'a> {
+    image: &'a Image,
+    process: &'a abi::ImageProcess,
+    /// By open file: which it is, and the place of the descriptor in the process's table.
+    by_file: Vec<(u32, u32)>,
+}
+
+impl<'a> Descriptors<'a> {
+    pub(super) fn new(image: &'a Image, process: &'a abi::ImageProcess) -> Self {
+        let fds = image.fds_of(process).iter().map(|fd| fd.file);
+        let mut by_file: Vec<_> = fds.zip(0..).collect();
+        by_file.sort_unstable();
+        Self {
+            image,
+            process,
+            by_file,
         }
     }
-    (descriptors, files)
+
+    /// By number.
+    pub(super) fn all(&self) -> impl Iterator<Item = Descriptor> {
+        self.image.fds_of(self.process).iter().filter_map(|fd| {
+            Some(Descriptor {
+                fd: fd.fd,
+                cloexec: fd.flags & abi::FD_CLOEXEC != 0,
+                file: self.image.file_of(fd)?.id,
+            })
+        })
+    }
+
+    /// Each open file once, with the numbers of the descriptors that refer to it; by the first of them.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&'a abi::ImageFile, impl Iterator<Item = i32>)> {
+        let fds = self.image.fds_of(self.process);
+        fds.iter().zip(0..).filter_map(move |(fd, place)| {
+            let begin = self.by_file.partition_point(|(file, _)| *file < fd.file);
+            let end = self.by_file.partition_point(|(file, _)| *file <= fd.file);
+            let same = &self.by_file[begin..end];
+            let is_first = same.first() == Some(&(fd.file, place));
+            let numbers = same.iter().map(|(_, place)| fds[*place as usize].fd);
+            Some((self.image.file_of(fd).filter(|_| is_first)?, numbers))
+        })
+    }
+
+    pub(super) fn describe(&self, file: &abi::ImageFile) -> OpenFile {
+        open_file(self.image, self.process, file)
+    }
 }
 
 fn open_file(image: &Image, process: &abi::ImageProcess, file: &abi::ImageFile) -> OpenFile {

@@ -1,10 +1,8 @@
 //! What belonged to the instant and is not in the image: one sentence each, so that nothing is left out in silence.
 
-use std::collections::BTreeMap;
-
 use snap_common::abi;
 
-use super::descriptors::PIPE_LOST;
+use super::descriptors::{Descriptors, PIPE_LOST};
 use super::main_first;
 use crate::archive::copies::vdso;
 use crate::archive::process::{Details, OpenFile};
@@ -15,11 +13,11 @@ const FILTERS: u32 = 2;
 /// Character devices behind which nothing is: `/dev/null`, `/dev/zero` and the like.
 const MEMORY_DEVICES: u32 = 1;
 
-pub(super) fn sentences(image: &Image, process: &abi::ImageProcess, files: &[OpenFile]) -> Vec<String> {
+pub(super) fn sentences(image: &Image, process: &abi::ImageProcess) -> Vec<String> {
     let mut missing = Vec::new();
     of_process(image, process, &mut missing);
     of_threads(image, process, &mut missing);
-    of_descriptors(image, process, files, &mut missing);
+    of_descriptors(image, process, &mut missing);
     of_mappings(image, process, &mut missing);
     missing
 }
@@ -101,18 +99,11 @@ fn of_threads(image: &Image, process: &abi::ImageProcess, missing: &mut Vec<Stri
 }
 
 /// Of each open file, with the descriptors that refer to it.
-fn of_descriptors(image: &Image, process: &abi::ImageProcess, files: &[OpenFile], missing: &mut Vec<String>) {
-    let mut numbers: BTreeMap<u64, (Vec<String>, &abi::ImageFile)> = BTreeMap::new();
-    for fd in image.fds_of(process) {
-        if let Some(file) = image.file_of(fd) {
-            let entry = numbers.entry(file.id).or_insert_with(|| (Vec::new(), file));
-            entry.0.push(fd.fd.to_string());
-        }
-    }
-    for open in files {
-        let Some((fds, file)) = numbers.get(&open.id) else {
-            continue;
-        };
+fn of_descriptors(image: &Image, process: &abi::ImageProcess, missing: &mut Vec<String>) {
+    let descriptors = Descriptors::new(image, process);
+    for (file, fds) in descriptors.files() {
+        let open = &descriptors.describe(file);
+        let fds: Vec<_> = fds.map(|fd| fd.to_string()).collect();
         let plural = if fds.len() == 1 { "" } else { "s" };
         let who = format!("descriptor{plural} {} ({})", fds.join(", "), open.path);
         let mut say = |sentence: &str| missing.push(format!("{who}: {sentence}"));
