@@ -20,7 +20,8 @@ struct ff_tracked {
 };
 
 static DEFINE_HASHTABLE(ff_tracked, 8);
-static DEFINE_SPINLOCK(ff_tracked_lock); /* guards it, and what is in it; taken in hooks, so with interrupts off */
+static unsigned int ff_tracked_count;	 /* 0: the hooks have nothing to do */
+static DEFINE_SPINLOCK(ff_tracked_lock); /* guards both, and what is in it; taken in hooks, so with interrupts off */
 
 static struct ff_tracked *ff_tracked_find(struct mm_struct *mm)
 {
@@ -48,6 +49,7 @@ static void ff_tracked_sweep(bool all)
 		if (!all && atomic_read(&tracked->mm->mm_users))
 			continue;
 		hash_del(&tracked->hash);
+		WRITE_ONCE(ff_tracked_count, ff_tracked_count - 1);
 		hlist_add_head(&tracked->hash, &gone);
 	}
 	spin_unlock_irqrestore(&ff_tracked_lock, flags);
@@ -86,6 +88,7 @@ int ff_track_begin(struct ff_snapshot *snap, struct ff_space *space)
 		mmgrab(space->mm);
 		tracked->mm = space->mm;
 		hash_add(ff_tracked, &tracked->hash, (unsigned long)space->mm);
+		WRITE_ONCE(ff_tracked_count, ff_tracked_count + 1);
 	}
 	space->parent_id = tracked->last;
 	tracked->last = snap->id;
@@ -145,7 +148,7 @@ void ff_track_move(struct vm_area_struct *vma, unsigned long from, unsigned long
 /* The VMA at @addr, where anything is tracked. */
 static struct vm_area_struct *ff_track_find_vma(struct mm_struct *mm, unsigned long addr)
 {
-	struct vm_area_struct *vma = hash_empty(ff_tracked) ? NULL : find_vma(mm, addr);
+	struct vm_area_struct *vma = READ_ONCE(ff_tracked_count) ? find_vma(mm, addr) : NULL;
 
 	return vma && vma->vm_start <= addr ? vma : NULL;
 }

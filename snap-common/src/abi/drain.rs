@@ -37,7 +37,7 @@ pub const MAX_STRETCHES: u32 = 65_536;
 pub struct Look {
     /// Address of `Stretch[count]`, written back.
     pub stretches: u64,
-    /// At most `MAX_STRETCHES`; 0: the two sums alone.
+    /// At most `MAX_STRETCHES`; 0: the two sums, which are 0 otherwise.
     pub count: u32,
     /// 0.
     pub reserved: u32,
