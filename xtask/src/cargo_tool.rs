@@ -1,8 +1,10 @@
 //! Programs of others that cargo builds, because Debian does not have them.
 
+use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::{build, paths, run, step};
 
@@ -24,9 +26,16 @@ pub fn ensure(name: &str, version: &str, features: &[&str]) -> Result<PathBuf> {
         cargo.args(features);
         // Half of what it takes on disk, and some of the time.
         cargo.env("CARGO_PROFILE_DEV_DEBUG", "0");
-        cargo.arg("--root").arg(paths::tools());
-        cargo.arg("--target-dir").arg(paths::cache().join(name));
-        run::logged(name, &mut cargo)
+        install(name, &mut cargo)
     })?;
     Ok(program)
+}
+
+/// Runs a `cargo install` of `name`, and leaves nothing of the build but the program: it takes a gigabyte.
+pub fn install(name: &str, cargo: &mut Command) -> Result<()> {
+    let build = paths::cache().join(name);
+    cargo.arg("--root").arg(paths::tools());
+    cargo.arg("--target-dir").arg(&build);
+    run::logged(name, cargo)?;
+    fs::remove_dir_all(&build).with_context(|| format!("cannot remove {}", build.display()))
 }

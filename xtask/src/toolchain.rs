@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Result, bail};
 
-use crate::{paths, run, step};
+use crate::{cargo_tool, paths, run, step};
 
 /// A way to build BPF objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,12 +134,7 @@ impl Toolchain {
             if prefix.is_dir() {
                 cargo.env("LLVM_PREFIX", prefix);
             }
-            cargo
-                .arg("--root")
-                .arg(paths::tools())
-                .arg("--target-dir")
-                .arg(paths::cache().join("bpf-linker"));
-            run::logged("bpf-linker", &mut cargo)
+            cargo_tool::install("bpf-linker", &mut cargo)
         })
     }
 

@@ -1,12 +1,16 @@
 //! Descriptors of every kind.
 
+use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use guest_tests::cupboard::{FOLDER, IN_CONNECTION, IN_FIFO, IN_FILE, IN_PIPE, IN_SOCKET};
-use guest_tests::rounds;
+use guest_tests::image::Image;
+use guest_tests::target::Target;
+use guest_tests::{rounds, sh};
 use snap_common::abi;
 
-use crate::Cupboard;
+use crate::{Cupboard, take};
 
 /// Numbers as `<linux/tcp.h>` has them.
 const ESTABLISHED: u32 = 1;
@@ -208,13 +212,42 @@ fn sockets_of_the_internet_are_as_they_were() {
     let udp = socket(&cupboard, "udp6");
     assert_eq!((udp.family, udp.kind, udp.peer_bytes), (10, 2, 0));
     assert_eq!(u16::from_be_bytes([udp.local[2], udp.local[3]]), port("udp_port"));
-    assert_eq!(udp.local[8..24], std::net::Ipv6Addr::LOCALHOST.octets());
+    assert_eq!(udp.local[8..24], Ipv6Addr::LOCALHOST.octets());
     let netlink = socket(&cupboard, "netlink");
     assert_eq!(
         (netlink.family, netlink.flags & abi::SOCKET_LATE),
         (16, abi::SOCKET_LATE)
     );
     assert_eq!(netlink.local_bytes, 12);
+}
+
+/// Such an address means something at its interface alone.
+#[test]
+fn addresses_of_a_link_say_of_which() {
+    sh("ip -6 address replace fe80::7/64 dev lo");
+    let index: u32 = std::fs::read_to_string("/sys/class/net/lo/ifindex")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let address = |port: u16| SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 7), port, 0, index);
+    let socket = UdpSocket::bind(address(0)).unwrap();
+    socket
+        .connect(address(socket.local_addr().unwrap().port()))
+        .unwrap();
+    // SAFETY: only its flag changes: the target inherits it.
+    assert_eq!(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFD, 0) }, 0);
+    let target = Target::spawn("sh", &["-c", "echo pid $$; read line"]);
+    let snapshot = take(&target);
+    let image = Image::open(&snapshot.file);
+    let fds = image.fds(&image.process(target.pid()));
+    let fd = fds.iter().find(|fd| fd.fd == socket.as_raw_fd());
+    let file = image.open_file(fd.expect("it was inherited"));
+    let socket: abi::ImageSocket = image.records(file.socket)[0];
+    for address in [socket.local, socket.peer] {
+        assert_eq!(address[8..10], [0xfe, 0x80]);
+        assert_eq!(address[24..28], index.to_ne_bytes());
+    }
 }
 
 #[test]

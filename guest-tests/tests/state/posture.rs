@@ -189,6 +189,25 @@ fn who_it_is_is_of_the_instant() {
     sh(&format!("kill {child}"));
 }
 
+/// An `execve()` afterwards gives the first one's number to another.
+#[test]
+fn threads_have_the_numbers_that_they_had() {
+    let mut target = Target::spawn("molter", &[]);
+    let held = Held::begin(target.pid(), How::default());
+    let said = target.ask();
+    assert_eq!(said.trim(), format!("shell {}", target.pid()));
+    let snapshot = held.release();
+    let image = Image::open(&snapshot.file);
+    let mut threads: Vec<_> = image
+        .threads(&image.process(target.pid()))
+        .iter()
+        .map(|thread| thread.pid)
+        .collect();
+    threads.sort_unstable();
+    let other = i32::try_from(target.at("thread")).unwrap();
+    assert_eq!(threads, [target.pid(), other]);
+}
+
 #[test]
 fn the_process_is_who_it_was() {
     let cupboard = Cupboard::new();

@@ -1,22 +1,19 @@
 //! The layout of a core: which pages are in it, in which order, and what its program headers say.
 
+mod last;
+mod pieces;
+
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use self::last::keep_until_the_last;
+use self::pieces::{Piece, cut, written_holes};
 use super::elsewhere::{Elsewhere, Place};
 use super::head::{PAGE, Segment};
 use super::manifest::Pages;
-use super::share::{self, Claim, Shares};
 
 /// What is streamed together, and let go together: what one page table maps, or one huge page.
 pub const UNIT: u64 = 2 << 20;
-/// Each hole makes a segment more, and so many of them a debugger opens at once: where there are more small holes, some are written as
-/// zeros. What else makes segments cannot be helped: mappings, large holes, the order of streaming.
-const SEGMENTS: usize = 8192;
-/// Up to how many pages the written ones have: the first that leaves few enough.
-const HOLES: [u64; 5] = [0, 1, 4, 16, 64];
-/// No hole above this is ever written.
-const SMALL_BYTES: u64 = HOLES[HOLES.len() - 1] * PAGE;
 
 /// A stretch of a process's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,134 +254,6 @@ impl Layout {
             self.elsewhere.push(elsewhere);
         }
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    extent: Extent,
-    /// Of zeros: whether they are written.
-    written: bool,
-}
-
-impl Piece {
-    const fn is_in_the_file(&self) -> bool {
-        self.written || matches!(self.extent.what, What::Data { .. } | What::Copied(_))
-    }
-}
-
-/// What a process has at several addresses is written as often, and let go with the last of them.
-fn keep_until_the_last(parts: Vec<Part>) -> Vec<Part> {
-    if all_differ(&parts) {
-        return parts;
-    }
-    let claims: Vec<_> = parts.iter().zip(0..).filter_map(claim).collect();
-    let shares = Shares::new(claims);
-    let mut cut = Vec::with_capacity(parts.len());
-    for (part, turn) in parts.iter().zip(0..) {
-        let Some(claim) = claim((part, turn)) else {
-            cut.push(*part);
-            continue;
-        };
-        let mut page = claim.page;
-        for part in shares.parts(claim) {
-            let (pages, after) = match part {
-                share::Part::Alone { pages } | share::Part::Here { pages } => (pages, After::Release),
-                share::Part::There { pages, .. } => (pages, After::Keep),
-            };
-            cut.push(Part::Pages { page, pages, after });
-            page += pages;
-        }
-    }
-    cut
-}
-
-/// Is each page in one part alone? So it is nearly always, and tells itself with less memory.
-fn all_differ(parts: &[Part]) -> bool {
-    let pages = parts.iter().filter_map(|part| match *part {
-        Part::Pages { page, pages, .. } => Some((page, page + pages)),
-        Part::Copied(_) | Part::Zeros { .. } => None,
-    });
-    let mut ranges: Vec<_> = pages.collect();
-    ranges.sort_unstable();
-    ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0)
-}
-
-/// The pages of a part, as if each part were a core: the last one counts.
-fn claim((part, turn): (&Part, u32)) -> Option<Claim> {
-    match *part {
-        Part::Pages { page, pages, .. } => Some(Claim {
-            page,
-            pages,
-            turn,
-            pid: 0,
-            vaddr: 0,
-        }),
-        Part::Copied(_) | Part::Zeros { .. } => None,
-    }
-}
-
-/// Up to how many bytes holes are written.
-fn written_holes(mappings: &[Mapped]) -> u64 {
-    let holes: Vec<_> = mappings
-        .iter()
-        .map(|mapped| &mapped.extents)
-        .flat_map(|extents| (0..extents.len()).filter_map(|index| small_hole(extents, index)))
-        .collect();
-    let few = |most: &u64| holes.iter().filter(|bytes| *bytes > most).count() <= SEGMENTS;
-    let mut written = HOLES.map(|pages| pages * PAGE).into_iter();
-    written.find(few).unwrap_or(SMALL_BYTES)
-}
-
-/// How long a hole is that may be written: one between data of its unit.
-fn small_hole(extents: &[Extent], index: usize) -> Option<u64> {
-    let is_data = |at: Option<&Extent>| at.is_some_and(|at| matches!(at.what, What::Data { .. }));
-    let Extent { vaddr, bytes, what } = *extents.get(index)?;
-    let small = what == What::Zeros
-        && bytes <= SMALL_BYTES
-        && vaddr / UNIT == (vaddr + bytes) / UNIT
-        && is_data(index.checked_sub(1).and_then(|before| extents.get(before)))
-        && is_data(extents.get(index + 1));
-    small.then_some(bytes)
-}
-
-/// Cuts data where their units end, if those have an order, and finds the holes that are written.
-fn cut(mapped: &Mapped, scores: &Scores, hole: u64) -> impl Iterator<Item = Piece> {
-    let extents = &mapped.extents;
-    extents.iter().enumerate().flat_map(move |(index, extent)| {
-        let written = small_hole(extents, index).is_some_and(|bytes| bytes <= hole);
-        let is_whole = scores.is_empty() || !matches!(extent.what, What::Data { .. });
-        let (whole, parts) = if is_whole {
-            (Some(*extent), None)
-        } else {
-            (None, Some(units(*extent)))
-        };
-        let all = whole.into_iter().chain(parts.into_iter().flatten());
-        all.map(move |extent| Piece { extent, written })
-    })
-}
-
-/// The parts of an extent of data, unit by unit.
-pub fn units(extent: Extent) -> impl Iterator<Item = Extent> {
-    let end = extent.vaddr + extent.bytes;
-    let mut at = extent.vaddr;
-    std::iter::from_fn(move || {
-        (at < end).then(|| {
-            let next = end.min((at / UNIT + 1) * UNIT);
-            let what = match extent.what {
-                What::Data { page } => What::Data {
-                    page: page + (at - extent.vaddr) / PAGE,
-                },
-                other => other,
-            };
-            let part = Extent {
-                vaddr: at,
-                bytes: next - at,
-                what,
-            };
-            at = next;
-            part
-        })
-    })
 }
 
 #[cfg(test)]
