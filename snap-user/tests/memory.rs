@@ -1,5 +1,7 @@
 //! How much memory an archive takes while it is written, out of images made by hand: no more for a process that has very much.
 
+#[path = "../examples/made_up/blobs.rs"]
+mod blobs;
 #[path = "../examples/made_up/mod.rs"]
 mod made_up;
 
@@ -8,6 +10,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use blobs::Blobs;
 use bytes::Bytes;
 use freezeframe::archive::members::Sink;
 use freezeframe::archive::order::Order;
@@ -95,7 +98,7 @@ struct Draft {
     runs: Vec<abi::ImageRun>,
     fds: Vec<abi::ImageFd>,
     files: Vec<abi::ImageFile>,
-    blobs: Vec<u8>,
+    blobs: Blobs,
 }
 
 impl Draft {
@@ -105,17 +108,7 @@ impl Draft {
             runs: Vec::new(),
             fds: Vec::new(),
             files: Vec::new(),
-            blobs: Vec::new(),
-        }
-    }
-
-    fn blob(&mut self, bytes: &[u8]) -> abi::Blob {
-        let offset = self.blobs.len();
-        self.blobs.extend_from_slice(bytes);
-        self.blobs.resize(self.blobs.len().next_multiple_of(8), 0);
-        abi::Blob {
-            offset: u32::try_from(offset).unwrap(),
-            length: u32::try_from(bytes.len()).unwrap(),
+            blobs: Blobs::default(),
         }
     }
 
@@ -164,7 +157,7 @@ impl Draft {
         head.header.runs = head.table(&self.runs);
         head.header.fds = head.table(&self.fds);
         head.header.files = head.table(&self.files);
-        head.header.blobs = head.table(&self.blobs);
+        head.header.blobs = head.table(&self.blobs.0);
         Made(head.bytes().into(), pages)
     }
 }
@@ -192,7 +185,7 @@ fn peak(draft: fn() -> Draft) -> usize {
 fn a_state_that_could_not_be_read_is_not_written() {
     let _alone = alone();
     let mut draft = Draft::new();
-    let text = draft.blob(&vec![b'x'; 1 << 20]);
+    let text = draft.blobs.push(&vec![b'x'; 1 << 20]);
     for _ in 0..257 {
         let mut file: abi::ImageFile = zeroed();
         (file.kind, file.text) = (abi::FILE_OTHER, text);
@@ -218,8 +211,8 @@ fn sockets_may_be_many() {
             (socket.local[0], socket.peer[0]) = (2, 2);
             let mut file: abi::ImageFile = zeroed();
             file.kind = abi::FILE_SOCKET;
-            file.socket = draft.blob(bytes_of(&[socket]));
-            file.path = draft.blob(b"socket:[1234567]");
+            file.socket = draft.blobs.push(bytes_of(&[socket]));
+            file.path = draft.blobs.push(b"socket:[1234567]");
             draft.file(1, file);
         }
         draft
@@ -232,7 +225,7 @@ fn pipes_may_be_full() {
     let peak = peak(|| {
         let mut draft = Draft::new();
         for _ in 0..8 {
-            let content = draft.blob(&vec![7; 1 << 20]);
+            let content = draft.blobs.push(&vec![7; 1 << 20]);
             // Its two ends.
             for _ in 0..2 {
                 let mut file: abi::ImageFile = zeroed();
@@ -254,7 +247,7 @@ fn threads_may_be_many() {
             let more = [&0x202_u32.to_ne_bytes(), &2696_u32.to_ne_bytes(), &[0; 2696][..]].concat();
             let mut thread: abi::ImageThread = zeroed();
             (thread.pid, thread.state) = (pid, abi::THREAD_PARKED);
-            thread.regs = draft.blob(&[set, more].concat());
+            thread.regs = draft.blobs.push(&[set, more].concat());
             draft.threads.push(thread);
         }
         draft

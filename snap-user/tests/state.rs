@@ -1,23 +1,19 @@
 //! The state of a process, out of images made by hand: what is in the tables is told, and what is damaged does no harm.
 
+#[path = "../examples/made_up/blobs.rs"]
+mod blobs;
+#[path = "../examples/made_up/mod.rs"]
+mod made_up;
+
+use blobs::Blobs;
 use freezeframe::archive::process::{Details, Process};
 use freezeframe::archive::state::{Known, arguments, not_captured, write};
 use freezeframe::image::{Image, ImageError};
+use made_up::{Head, bytes_of, zeroed};
 use snap_common::abi;
 
 const PAGE: u64 = 4096;
 const STACK: u64 = 0x7000_0000;
-
-/// A record of nothing but zeros.
-fn zeroed<T: Copy>() -> T {
-    // SAFETY: only used for the records of `abi`, which are made of integers alone.
-    unsafe { std::mem::zeroed() }
-}
-
-fn bytes_of<T: Copy>(record: &T) -> &[u8] {
-    // SAFETY: as many bytes as the record has, and the records of `abi` have no padding.
-    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast(), size_of::<T>()) }
-}
 
 /// An image in the making: one process, with a page of stack that begins with its arguments.
 struct Draft {
@@ -25,7 +21,7 @@ struct Draft {
     threads: Vec<abi::ImageThread>,
     fds: Vec<abi::ImageFd>,
     files: Vec<abi::ImageFile>,
-    blobs: Vec<u8>,
+    blobs: Blobs,
     page: [u8; 4096],
 }
 
@@ -43,18 +39,8 @@ impl Draft {
             threads: vec![thread],
             fds: Vec::new(),
             files: Vec::new(),
-            blobs: Vec::new(),
+            blobs: Blobs::default(),
             page: [0; 4096],
-        }
-    }
-
-    fn blob(&mut self, bytes: &[u8]) -> abi::Blob {
-        let offset = self.blobs.len();
-        self.blobs.extend_from_slice(bytes);
-        self.blobs.resize(self.blobs.len().next_multiple_of(8), 0);
-        abi::Blob {
-            offset: u32::try_from(offset).unwrap(),
-            length: u32::try_from(bytes.len()).unwrap(),
         }
     }
 
@@ -65,7 +51,7 @@ impl Draft {
         let mut file: abi::ImageFile = zeroed();
         file.id = u64::from(number) + 1;
         file.kind = kind;
-        file.path = self.blob(path.as_bytes());
+        file.path = self.blobs.push(path.as_bytes());
         self.files.push(file);
         self.files.last_mut().unwrap()
     }
@@ -94,36 +80,15 @@ impl Draft {
         };
         self.process.thread_count = u32::try_from(self.threads.len()).unwrap();
         self.process.fd_count = u32::try_from(self.fds.len()).unwrap();
-        let mut tables = Vec::new();
-        let mut table = |bytes: &[u8], stride: usize| {
-            let offset = size_of::<abi::ImageHeader>() + tables.len();
-            tables.extend_from_slice(bytes);
-            tables.resize(tables.len().next_multiple_of(8), 0);
-            abi::Table {
-                offset: offset as u64,
-                count: u32::try_from(bytes.len() / stride).unwrap(),
-                stride: u32::try_from(stride).unwrap(),
-            }
-        };
-        fn all<T: Copy>(records: &[T]) -> Vec<u8> {
-            records.iter().flat_map(bytes_of).copied().collect()
-        }
-        let mut header: abi::ImageHeader = zeroed();
-        header.magic = abi::IMAGE_MAGIC;
-        header.version = abi::IMAGE_VERSION;
-        header.page_size = 4096;
-        header.processes = table(bytes_of(&self.process), size_of::<abi::ImageProcess>());
-        header.threads = table(&all(&self.threads), size_of::<abi::ImageThread>());
-        header.vmas = table(bytes_of(&vma), size_of::<abi::ImageVma>());
-        header.runs = table(bytes_of(&run), size_of::<abi::ImageRun>());
-        header.fds = table(&all(&self.fds), size_of::<abi::ImageFd>());
-        header.files = table(&all(&self.files), size_of::<abi::ImageFile>());
-        header.blobs = table(&self.blobs, 1);
-        header.data_offset = (size_of::<abi::ImageHeader>() + tables.len()).next_multiple_of(4096) as u64;
-        header.data_pages = 1;
-        let mut image = bytes_of(&header).to_vec();
-        image.extend(tables);
-        image.resize(usize::try_from(header.data_offset).unwrap(), 0);
+        let mut head = Head::new(1);
+        head.header.processes = head.table(&[self.process]);
+        head.header.threads = head.table(&self.threads);
+        head.header.vmas = head.table(&[vma]);
+        head.header.runs = head.table(&[run]);
+        head.header.fds = head.table(&self.fds);
+        head.header.files = head.table(&self.files);
+        head.header.blobs = head.table(&self.blobs.0);
+        let mut image = head.bytes();
         image.extend(self.page);
         image
     }
@@ -171,7 +136,7 @@ fn arguments_come_from_memory() {
 fn names_that_are_no_text_are_told_apart() {
     let exe = |name: &[u8]| {
         let mut draft = Draft::new();
-        draft.process.exe = draft.blob(name);
+        draft.process.exe = draft.blobs.push(name);
         draft.describe().exe
     };
     assert_eq!([exe(b"/caf\xe9"), exe(b"/caf\xe8")], ["/caf\\351", "/caf\\350"]);
@@ -204,22 +169,21 @@ fn a_process_is_described() {
     let mut draft = Draft::new();
     draft.process.umask = 0o27;
     draft.process.namespaces[abi::NS_NET as usize] = 4_026_531_840;
-    draft.process.cwd = draft.blob(b"/srv");
+    draft.process.cwd = draft.blobs.push(b"/srv");
     let mut limits = [abi::ImageLimit {
         soft: u64::MAX,
         hard: u64::MAX,
     }; 16];
     limits[7].soft = 1024;
-    let bytes: Vec<u8> = limits.iter().flat_map(bytes_of).copied().collect();
-    draft.process.limits = draft.blob(&bytes);
+    draft.process.limits = draft.blobs.push(bytes_of(&limits));
     let mut record: abi::ImageCredentials = zeroed();
     record.uid = [1, 2, 3, 4];
     record.effective = 0x21;
     record.group_count = 2;
-    let bytes = [bytes_of(&record), &7u32.to_ne_bytes(), &9u32.to_ne_bytes()].concat();
-    draft.process.credentials = draft.blob(&bytes);
+    let bytes = [bytes_of(&[record]), &7u32.to_ne_bytes(), &9u32.to_ne_bytes()].concat();
+    draft.process.credentials = draft.blobs.push(&bytes);
     record.uid = [9; 4];
-    let other = draft.blob(bytes_of(&record));
+    let other = draft.blobs.push(bytes_of(&[record]));
     let mut thread: abi::ImageThread = zeroed();
     thread.pid = 43;
     thread.credentials = other;
@@ -263,15 +227,13 @@ fn signals_and_timers_are_described() {
         flags: 0,
         info: [0xff; 48],
     };
-    let bytes = [bytes_of(&with), bytes_of(&without)].concat();
-    draft.process.pending = draft.blob(&bytes);
+    draft.process.pending = draft.blobs.push(bytes_of(&[with, without]));
     let mut timer: abi::ImageTimer = zeroed();
     timer.kind = abi::TIMER_POSIX;
     timer.flags = abi::TIMER_NO_VALUE;
     timer.id = 3;
     let real: abi::ImageTimer = zeroed();
-    let bytes = [bytes_of(&timer), bytes_of(&real)].concat();
-    draft.process.timers = draft.blob(&bytes);
+    draft.process.timers = draft.blobs.push(bytes_of(&[timer, real]));
     let process = draft.describe();
     assert_eq!(
         (process.pending[0].signal, process.pending[0].code),
@@ -333,8 +295,7 @@ fn locks_are_those_of_the_process() {
         lock(abi::LOCK_POSIX, -1, 9),
         lock(abi::LOCK_FLOCK, -1, u64::MAX),
     ];
-    let bytes: Vec<u8> = locks.iter().flat_map(bytes_of).copied().collect();
-    let blob = draft.blob(&bytes);
+    let blob = draft.blobs.push(bytes_of(&locks));
     draft.file(abi::FILE_REGULAR, "/srv/data").locks = blob;
     let process = draft.describe();
     let locks: Vec<_> = process.files[0]
@@ -348,7 +309,7 @@ fn locks_are_those_of_the_process() {
 #[test]
 fn what_is_in_pipes_is_base64() {
     let mut draft = Draft::new();
-    let content = draft.blob(b"left");
+    let content = draft.blobs.push(b"left");
     let file = draft.file(abi::FILE_PIPE, "pipe:[7]");
     file.capacity = 65536;
     file.pipe = content;
@@ -373,7 +334,7 @@ fn what_is_left_out_is_said() {
     socket.kind = 1;
     socket.state = 1;
     socket.receive_queue = 5;
-    let socket = draft.blob(bytes_of(&socket));
+    let socket = draft.blobs.push(bytes_of(&[socket]));
     draft.file(abi::FILE_SOCKET, "socket:[1]").socket = socket;
     draft.file(abi::FILE_SOCKET, "socket:[2]");
     draft.file(abi::FILE_CHARACTER, "/dev/null").rdev_major = 1;
@@ -458,13 +419,15 @@ fn no_bit_that_flips_makes_it_panic() {
     draft.process.arg_start = STACK;
     draft.process.arg_end = STACK + 4;
     let socket: abi::ImageSocket = zeroed();
-    let socket = draft.blob(bytes_of(&socket));
-    let content = draft.blob(b"content");
+    let socket = draft.blobs.push(bytes_of(&[socket]));
+    let content = draft.blobs.push(b"content");
     draft.file(abi::FILE_SOCKET, "socket:[1]").socket = socket;
     let file = draft.file(abi::FILE_PIPE, "pipe:[2]");
     file.pipe = content;
     file.capacity = 4096;
-    let text = draft.blob(b"clockid: 1\nticks: 0\nit_value: (1, 2)\nit_interval: (3, 4)\n");
+    let text = draft
+        .blobs
+        .push(b"clockid: 1\nticks: 0\nit_value: (1, 2)\nit_interval: (3, 4)\n");
     draft.file(abi::FILE_TIMERFD, "anon_inode:[timerfd]").text = text;
     let good = draft.build();
     for bit in 0..4096 * 8 {

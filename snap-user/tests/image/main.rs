@@ -1,6 +1,10 @@
 //! Images made by hand: what is damaged is refused, and what is sound becomes an archive of cores that hold what they should.
 
+#[path = "../../examples/made_up/blobs.rs"]
+mod blobs;
 mod draft;
+#[path = "../../examples/made_up/mod.rs"]
+mod made_up;
 
 use std::cell::RefCell;
 use std::io::Read as _;
@@ -17,7 +21,8 @@ use object::elf::{FileHeader64, NT_AUXV, NT_FILE, NT_PRPSINFO, NT_PRSTATUS, NT_S
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use snap_common::abi;
 
-use crate::draft::{Draft, zeroed};
+use crate::draft::Draft;
+use crate::made_up::zeroed;
 
 const PAGE: u64 = 4096;
 /// Where page 0 is.
@@ -190,7 +195,7 @@ fn vdso_in_the_core(pages: u64, auxv: &[u8]) -> (usize, String) {
         "[vdso]",
         &[],
     );
-    draft.process.auxv = draft.blob(auxv);
+    draft.process.auxv = draft.blobs.push(auxv);
     let members = archive(&draft.build());
     let core = &members[2].1;
     let elf = FileHeader64::<Endianness>::parse(core.as_slice()).unwrap();
