@@ -271,6 +271,9 @@ fn scattered(pages: u32) -> Draft {
 
 #[test]
 fn changed_pages_may_be_scattered() {
-    let peak = peak(|| scattered(50_000));
-    assert!(peak < MOST, "{peak} bytes");
+    const STRETCHES: u32 = 50_000;
+    // As `docs/image.md` says, which counts those between the changed ones with them.
+    let most = STRETCHES as usize * 300;
+    let peak = peak(|| scattered(STRETCHES));
+    assert!(peak < most, "{peak} bytes");
 }
