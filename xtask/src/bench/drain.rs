@@ -119,7 +119,7 @@ fn document(args: &Args, accel: &str, samples: &[Value], tables: &str) -> String
          of work. The kernel's copy is a handful of emulated instructions for each eight bytes; the sums (BLAKE3) and the encryption\n\
          (ChaCha20-Poly1305) are arithmetic in vector registers, which is slowest of all there. So an image to `/dev/null`, of which\n\
          `BLAKE3SUMS` has to be reckoned, is as fast as BLAKE3 on one processor, whatever else is done: `read()` and BLAKE3 of the same bytes\n\
-         is the row to compare it with, and what the host's own processor does, where BLAKE3 of 512 MiB takes 0.12 s and `dd` 0.10 s. To sum on both\n\
+         is the row to compare it with, and what the host's own processor does has a table of its own. To sum on both\n\
          of its processors brought nothing there.\n\n\
          {tables}",
         args.rounds,
